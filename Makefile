@@ -1,0 +1,66 @@
+# Everything a newcomer and the CI need; every target makes the environment it uses.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CONSTRAINED := -c requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench docs lock schema install-proof clean
+
+help: ## Show what can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "edge-runtime needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot make environments: install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Making the environment .venv …"
+	@$(PYTHON) -m venv .venv
+
+# The runtime with one engine: all that the demo needs.
+.venv/demo-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
+	@echo "Installing edge-runtime with the LiteRT engine …"
+	@$(PIP) install $(CONSTRAINED) -e '.[litert]'
+	@touch $@
+
+# All engines that run on a CPU, and the tools of this project.
+.venv/dev-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
+	@echo "Installing edge-runtime with its engines and tools …"
+	@$(PIP) install $(CONSTRAINED) -e '.[onnx,litert,openvino,dev]'
+	@touch $@ .venv/demo-stamp
+
+demo: .venv/demo-stamp ## Two cameras over the shipped clip: events, annotated video, report in demo-out/.
+	@$(BIN)/edge-runtime demo --out demo-out
+
+test: .venv/dev-stamp ## All tests.
+	@$(BIN)/python -m pytest -n auto
+
+lint: .venv/dev-stamp ## Format, lint, types, floors.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check: lint test ## What must be green before a commit.
+
+bench: .venv/dev-stamp ## The benchmarks; rivals get environments of their own.
+	$(BIN)/python benchmarks/tracking.py
+	$(BIN)/python benchmarks/video.py
+
+docs: .venv/dev-stamp ## The documentation in site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+schema: .venv/dev-stamp ## The editor's schema of store.yaml.
+	$(BIN)/edge-runtime schema > examples/store.schema.json
+
+install-proof: .venv/dev-stamp ## The wheel in fresh environments, without the tools and engines of this one.
+	$(BIN)/python -m pytest -m install tests/install
+
+lock: .venv/dev-stamp ## Newest versions that fit, into requirements.lock.
+	$(BIN)/uv pip compile pyproject.toml --extra onnx --extra litert --extra openvino --extra dev \
+	  --universal --python-version 3.11 --constraint requirements.constraints --upgrade \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## Away with what was made, the environment included.
+	rm -rf .venv build dist site demo-out bench-out .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -1,0 +1,170 @@
+"""Agent: opens what the settings name, wires cameras to sinks, runs until told to stop.
+
+Decides nothing about frames, tracks or events.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import cv2
+import psutil
+
+from edge_runtime.agent.models import bundle_of, open_settings_model
+from edge_runtime.agent.outlets import Outlets
+from edge_runtime.agent.plans import LOW_SCORE, camera_plan, is_live
+from edge_runtime.contract.errors import BundleError, EngineError
+from edge_runtime.contract.event import CameraStateChanged, event_id
+from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
+from edge_runtime.local_model import LocalModel, this_device
+from edge_runtime.settings import AgentSettings, check_labels
+from edge_runtime.video.runtime import VideoRuntime
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+"""How often the agent looks whether it is through, and says how it is doing."""
+
+
+class Agent:
+    """One store's cameras, models and sinks, running from the moment it is made.
+
+    Args:
+        settings: What to run.
+
+    Raises:
+        EdgeRuntimeError: Nothing can run: no model opens, a label is none of its model's, a sink cannot
+            be made.
+    """
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
+        self._started_s = time.monotonic()
+        self._cpu_s = time.process_time()
+        self._process = psutil.Process()
+        self._epoch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        self._models: dict[str, LocalModel] = {}
+        self._problems: dict[str, BundleError | EngineError] = {}
+        self._failed: list[CameraStatus] = []
+        # Workers run side by side, one a core: a library's own threads below them only get in the way.
+        cv2.setNumThreads(1)
+        with ExitStack() as opened:
+            self._profile = this_device(settings.profile)
+            self._open_models(opened)
+            live = frozenset(name for name, camera in settings.cameras.items() if is_live(name, camera))
+            self._outlets = Outlets(settings, live)
+            self._runtime = VideoRuntime(
+                workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
+            )
+            opened.callback(self._runtime.close)
+            for name in settings.cameras:
+                self._start(name)
+            self._opened = opened.pop_all()
+
+    def run(
+        self, stop: threading.Event, on_status: Callable[[AgentStatus], None] | None = None
+    ) -> AgentStatus:
+        """Run until every recording has ended or `stop` is set; then drain and close.
+
+        Args:
+            stop: Set by whoever wants the agent to end.
+            on_status: Gets the status a few times a second, on this thread.
+
+        Returns:
+            The last status.
+        """
+        try:
+            while not stop.is_set() and not self._runtime.finished():
+                status = self.status()
+                self._outlets.report(status)
+                if on_status is not None:
+                    on_status(status)
+                stop.wait(LOOK_EVERY_S)
+        finally:
+            last = self.close()
+        return last
+
+    def close(self) -> AgentStatus:
+        """Stop reading, let what was read go through, hand over events, close everything.
+
+        Returns:
+            The last status.
+        """
+        self._opened.close()
+        facts = {
+            "Device profile": self._profile.title,
+            **{
+                f"Model {name}": f"{model.bundle.manifest.name} {model.bundle.manifest.version},"
+                f" {model.choice.variant} on {model.choice.engine} ({model.session.provider})"
+                for name, model in self._models.items()
+            },
+        }
+        self._outlets.finish(self.status(), facts)
+        return self.status()
+
+    def status(self) -> AgentStatus:
+        """Tell how everything is doing."""
+        uptime_s = time.monotonic() - self._started_s
+        return AgentStatus(
+            cameras=(*self._runtime.status(), *self._failed),
+            sinks=self._outlets.status(),
+            uptime_s=uptime_s,
+            cpu_cores=(time.process_time() - self._cpu_s) / uptime_s,
+            rss_bytes=self._process.memory_info().rss,
+        )
+
+    def _workers(self) -> int:
+        if self._settings.workers != "auto":
+            return self._settings.workers
+        threads = max(model.engine.threads for model in self._settings.models.values())
+        return max(1, (os.cpu_count() or 1) // threads)
+
+    def _open_models(self, opened: ExitStack) -> None:
+        """Open every model; those that fail cost only the cameras that use them.
+
+        Raises:
+            EdgeRuntimeError: Not one opens.
+        """
+        for name, wanted in self._settings.models.items():
+            try:
+                model = open_settings_model(
+                    wanted, bundle_of(wanted), self._profile, min_score=LOW_SCORE, callers=self._workers()
+                )
+                opened.callback(model.predictor.close)
+                model.predictor.warm_up()
+            except (BundleError, EngineError) as error:
+                log.error("model '%s': %s", name, error)
+                self._problems[name] = error
+                continue
+            log.info("model '%s': %s on %s", name, model.choice.variant, model.session.provider)
+            self._models[name] = model
+        if not self._models:
+            raise next(iter(self._problems.values()))
+        check_labels(
+            self._settings, {name: model.bundle.manifest.task for name, model in self._models.items()}
+        )
+
+    def _start(self, name: str) -> None:
+        """Start a camera, or say why it cannot start."""
+        used = self._settings.cameras[name].model
+        if used in self._models:
+            model = self._models[used]
+            self._runtime.add(camera_plan(self._settings, name, model, self._profile.decoding, self._epoch))
+            return
+        reason = f"model '{used}': {self._problems[used]}"
+        self._failed.append(CameraStatus(name, CameraState.FAILED, reason))
+        site = self._settings.site
+        event = CameraStateChanged(
+            id=event_id(site, name, self._epoch, "camera_state", "failed", 0),
+            site=site,
+            camera=name,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            pts_ns=0,
+            state="failed",
+            reason=reason,
+        )
+        self._outlets.publish((event,))

@@ -1,0 +1,68 @@
+"""Models as the settings want them: bundle, engine, options. Runs none of them."""
+
+from typing import cast
+
+from edge_runtime.bundle import ModelBundle, open_bundle, wrap_model
+from edge_runtime.contract.device import DeviceProfile
+from edge_runtime.contract.errors import ConfigError
+from edge_runtime.contract.task import DetectionSpec
+from edge_runtime.engines.base import EngineOptions
+from edge_runtime.local_model import LocalModel, open_model
+from edge_runtime.settings import ModelSettings
+from edge_runtime.video.plan import Detector
+
+
+def bundle_of(model: ModelSettings) -> ModelBundle:
+    """Open the bundle that settings name, or wrap their bare file.
+
+    Raises:
+        BundleError: It is missing or damaged.
+    """
+    if model.file is not None and model.task is not None:
+        return wrap_model(model.file, model.task)
+    if model.bundle is None:
+        raise ConfigError("a model", expected="`bundle`, or `file` with `task`", got="neither")
+    return open_bundle(model.bundle)
+
+
+def open_settings_model(
+    model: ModelSettings,
+    bundle: ModelBundle,
+    profile: DeviceProfile,
+    *,
+    min_score: float | None = None,
+    callers: int = 1,
+) -> LocalModel:
+    """Open a model as settings want it.
+
+    Args:
+        model: The settings.
+        bundle: What `bundle_of` gave for them.
+        profile: This device.
+        min_score: Answers below are left out; None: as the settings, or else the task, say.
+        callers: Threads that will use it at the same time.
+
+    Raises:
+        EdgeRuntimeError: As `open_model`.
+    """
+    wanted = model.engine
+    options = EngineOptions(
+        threads=wanted.threads,
+        providers=wanted.providers,
+        allow_fallback=wanted.allow_fallback,
+        callers=callers,
+    )
+    score = model.min_score if min_score is None else min_score
+    return open_model(bundle, profile, options, engine=wanted.name, min_score=score, keep=model.labels)
+
+
+def detector_of(model: LocalModel, name: str) -> Detector:
+    """See an opened model as the detector that cameras need.
+
+    Raises:
+        ConfigError: Its task is another one.
+    """
+    task = model.bundle.manifest.task
+    if not isinstance(task, DetectionSpec):
+        raise ConfigError(f"model '{name}'", expected="a detector for a camera", got=f"a {task.kind} model")
+    return cast("Detector", model.predictor)

@@ -1,0 +1,133 @@
+"""Outlets: the sinks that the settings name, and what goes to which.
+
+Knows every sink's adapter and no camera, model or rule. A picture sink that fails is left out from then on;
+events are the hub's business, which never gives up on one.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_runtime.agent.plans import overlay
+from edge_runtime.contract.errors import EdgeRuntimeError
+from edge_runtime.contract.event import Event
+from edge_runtime.contract.scene import Scene
+from edge_runtime.contract.status import AgentStatus, SinkStatus
+from edge_runtime.settings import (
+    AgentSettings,
+    JsonlSinkSettings,
+    MqttSinkSettings,
+    ReportSinkSettings,
+    VideoSinkSettings,
+)
+from edge_runtime.sinks.annotated_video import AnnotatedVideo
+from edge_runtime.sinks.base import EventSink, SceneSink, StatusSink
+from edge_runtime.sinks.drawing import Overlay
+from edge_runtime.sinks.hub import EventHub
+from edge_runtime.sinks.jsonl import JsonlSink
+from edge_runtime.sinks.mqtt import MqttOptions, MqttSink, Tls
+from edge_runtime.sinks.report import ReportSink
+
+log = logging.getLogger(__name__)
+
+
+class Outlets:
+    """Every sink of a store.
+
+    Args:
+        settings: The store's.
+        live: The cameras whose newest frame wins; a video of theirs drops pictures rather than hold them up.
+
+    Raises:
+        EdgeRuntimeError: A sink cannot be made: a certificate is unreadable, …
+    """
+
+    def __init__(self, settings: AgentSettings, live: frozenset[str]) -> None:
+        overlays = {name: overlay(camera) for name, camera in settings.cameras.items()}
+        events: list[EventSink] = []
+        self._scenes: list[SceneSink] = []
+        self._statuses: list[StatusSink] = []
+        self._reports: list[ReportSink] = []
+        self._lock = threading.Lock()
+        for number, sink in enumerate(settings.sinks):
+            match sink:
+                case JsonlSinkSettings():
+                    events.append(JsonlSink(sink.path, name=f"jsonl {sink.path.name}"))
+                case MqttSinkSettings():
+                    mqtt = _mqtt(sink, settings, number)
+                    events.append(mqtt)
+                    self._statuses.append(mqtt)
+                case VideoSinkSettings():
+                    wait = not live & frozenset(sink.cameras or settings.cameras)
+                    self._scenes.append(_video(sink, overlays, wait=wait))
+                case ReportSinkSettings():
+                    report = ReportSink(sink.path, overlays, title=settings.site)
+                    events.append(report)
+                    self._scenes.append(report)
+                    self._reports.append(report)
+        self._hub = EventHub(events)
+
+    def publish(self, events: tuple[Event, ...]) -> None:
+        """Hand events to every event sink."""
+        if events:
+            self._hub.publish(events)
+
+    def show(self, scene: Scene) -> None:
+        """Hand a scene's events and then the scene itself to whoever wants them."""
+        self.publish(scene.events)
+        for sink in tuple(self._scenes):
+            try:
+                sink.show(scene)
+            except EdgeRuntimeError as error:
+                self._leave_out(sink, error)
+
+    def report(self, status: AgentStatus) -> None:
+        """Tell the sinks that tell others how the agent is doing."""
+        for sink in self._statuses:
+            sink.report(status)
+
+    def status(self) -> tuple[SinkStatus, ...]:
+        """Say how each event sink is doing."""
+        return self._hub.status()
+
+    def finish(self, status: AgentStatus, facts: Mapping[str, str]) -> None:
+        """Hand over what is owed, finish pictures and write the reports.
+
+        Args:
+            status: How it all went.
+            facts: What ran, for the reports.
+        """
+        self.report(status)
+        self._hub.close()
+        for sink in self._scenes:
+            sink.close()
+        for report in self._reports:
+            report.finish(status, facts)
+
+    def _leave_out(self, sink: SceneSink, error: EdgeRuntimeError) -> None:
+        with self._lock:
+            if sink in self._scenes:
+                self._scenes.remove(sink)
+                log.error("sink %s is left out from now on: %s", sink.name, error)
+                sink.close()
+
+
+def _video(sink: VideoSinkSettings, overlays: Mapping[str, Overlay], *, wait: bool) -> AnnotatedVideo:
+    return AnnotatedVideo(
+        sink.folder, overlays, cameras=sink.cameras, fps=sink.fps, height=sink.height, wait=wait
+    )
+
+
+def _mqtt(sink: MqttSinkSettings, settings: AgentSettings, number: int) -> MqttSink:
+    options = MqttOptions(
+        host=sink.host,
+        port=sink.port,
+        username=sink.username,
+        password=None if sink.password is None else sink.password.get_secret_value(),
+        tls=Tls(sink.ca_file, sink.cert_file, sink.key_file) if sink.tls else None,
+        prefix=sink.prefix,
+        queue_max_bytes=sink.queue_max_bytes,
+    )
+    spool: Path = settings.state_dir / f"mqtt-{number}.sqlite"
+    return MqttSink(options, site=settings.site, spool=spool, name=f"mqtt {sink.host}:{sink.port}")

@@ -1,0 +1,94 @@
+"""Camera settings to camera plans, and to what picture sinks draw. Opens nothing."""
+
+from edge_runtime.agent.models import detector_of
+from edge_runtime.analytics.rules import Line, RuleContext, Zone
+from edge_runtime.analytics.tracker import TrackerOptions
+from edge_runtime.contract.device import Decoding
+from edge_runtime.contract.task import DetectionSpec, TaskSpec
+from edge_runtime.local_model import LocalModel
+from edge_runtime.settings import AgentSettings, CameraSettings, ModelSettings
+from edge_runtime.sinks.drawing import Overlay
+from edge_runtime.video.motion import MotionOptions
+from edge_runtime.video.plan import CameraPlan
+from edge_runtime.video.source import SourceSpec
+
+LOW_SCORE = 0.1
+"""Detections down to here help the tracker to hold on to what it has; they start no track."""
+
+
+def is_live(name: str, camera: CameraSettings) -> bool:
+    """Tell whether a camera's newest frame wins."""
+    return camera.realtime or SourceSpec(name, camera.source).live
+
+
+def shown_score(model: ModelSettings, task: TaskSpec) -> float:
+    """Give the score from which a detection is believed."""
+    declared = task.min_score if isinstance(task, DetectionSpec) else LOW_SCORE
+    return declared if model.min_score is None else model.min_score
+
+
+def camera_plan(
+    settings: AgentSettings, name: str, model: LocalModel, decoding: Decoding, epoch: str
+) -> CameraPlan:
+    """Plan one camera.
+
+    Args:
+        settings: The store's.
+        name: The camera.
+        model: The opened model that the camera names.
+        decoding: Decoder options of the device profile.
+        epoch: Names this run, so that a live camera's events never share an id with an earlier run's.
+
+    Raises:
+        ConfigError: The model is no detector.
+    """
+    camera = settings.cameras[name]
+    manifest = model.bundle.manifest
+    source = SourceSpec(name, camera.source, camera.transport, decoding=decoding)
+    live = is_live(name, camera)
+    motion = camera.motion
+    return CameraPlan(
+        source=source,
+        detector=detector_of(model, camera.model),
+        context=RuleContext(
+            site=settings.site,
+            camera=name,
+            # A recording gives the same events whenever it is read; a live moment comes once.
+            epoch=epoch if live else "recording",
+            model=manifest.name,
+            model_version=manifest.version,
+        ),
+        fps=camera.fps,
+        realtime=camera.realtime,
+        loop=camera.loop,
+        deadline_s=camera.deadline_s if live else None,
+        motion=MotionOptions(
+            gate=motion.gate,
+            threshold=motion.threshold,
+            hold_s=motion.hold_s,
+            look_every_s=motion.look_every_s,
+            masks=motion.masks,
+        ),
+        tracker=TrackerOptions(
+            high_score=shown_score(settings.models[camera.model], manifest.task),
+            low_score=LOW_SCORE,
+            confirm_frames=camera.tracker.confirm_frames,
+            max_lost_s=camera.tracker.max_lost_s,
+        ),
+        zones=tuple(
+            Zone(zone, area.polygon, labels=area.labels, dwell_s=area.dwell_s, settle_s=area.settle_s)
+            for zone, area in camera.zones.items()
+        ),
+        lines=tuple(
+            Line(line, way.start, way.end, a_to_b=way.a_to_b, b_to_a=way.b_to_a, labels=way.labels)
+            for line, way in camera.lines.items()
+        ),
+    )
+
+
+def overlay(camera: CameraSettings) -> Overlay:
+    """Give what is drawn over a camera's pictures."""
+    return Overlay(
+        zones={name: zone.polygon for name, zone in camera.zones.items()},
+        lines={name: (line.start, line.end) for name, line in camera.lines.items()},
+    )

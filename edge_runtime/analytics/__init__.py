@@ -1,0 +1,1 @@
+"""What detections mean over time: tracks, zones, lines, heatmaps and the events they make; pure."""

@@ -1,0 +1,192 @@
+"""Lines: who crossed one, which way.
+
+Ends are fractions of the picture's width and height. Walking from `start` to `end` on the picture as it is
+seen, side a is on the left hand and side b on the right:
+
+          a                      end
+    start ────► end            a  ▲  b
+          b                     start
+
+A line is as long as it is drawn: who walks around its end crosses nothing. It makes no events and no ids
+(`edge_runtime.analytics.rules` does) and knows no clock.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.analytics.zones import Anchor, Point, Points, check_point
+from edge_runtime.contract.errors import ConfigError
+
+Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line to count at.
+
+    Args:
+        name: As it appears in events.
+        start: Fractions of width and height.
+        end: As `start`.
+        a_to_b: The user's word for crossing from the left of the line's direction to its right.
+        b_to_a: The user's word for the other way.
+        labels: Only objects of these classes count; empty: all.
+        anchor: The point of a box that crosses; the feet, unless the camera looks straight down.
+        margin: How far from the line an object must get before its crossing counts, as a share of its box's
+            height. Trembling on the line is less than that.
+
+    Raises:
+        ConfigError: The ends or the margin are not usable.
+    """
+
+    name: str
+    start: Point
+    end: Point
+    a_to_b: str = "a_to_b"
+    b_to_a: str = "b_to_a"
+    labels: tuple[str, ...] = ()
+    anchor: Anchor = "bottom_center"
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_line(self.name, self.start, self.end)
+        if self.a_to_b == self.b_to_a:
+            raise ConfigError(
+                f"line '{self.name}': both directions have the same name",
+                expected="two words, such as 'in' and 'out'",
+                got=f"'{self.a_to_b}' twice",
+            )
+        if not 0 <= self.margin < inf:
+            raise ConfigError(f"line '{self.name}': margin", expected="0 or more", got=str(self.margin))
+
+
+def check_line(name: str, start: Point, end: Point) -> None:
+    """Refuse a line that has no length or leaves the picture.
+
+    Raises:
+        ConfigError: Names the line and the end at fault.
+    """
+    check_point(f"line '{name}': from", start)
+    check_point(f"line '{name}': to", end)
+    if start == end:
+        raise ConfigError(f"line '{name}'", expected="two different ends", got=f"{start} twice")
+
+
+def crossings(start: Point, end: Point, before: Points, after: Points) -> NDArray[np.int8]:
+    """Tell which steps cross a line, and which way.
+
+    A step crosses if its ends are on different sides (a point on the line is on side a) and it meets the
+    line between the line's ends, these included. So along a path that does not go around an end the crossings
+    one way and the other differ by one at most.
+
+    Args:
+        start: Of the line.
+        end: Of the line.
+        before: (n, 2) where the steps begin.
+        after: (n, 2) where they end.
+
+    Returns:
+        (n,) 1 from a to b, -1 from b to a, 0 where the line is not crossed.
+    """
+    along = np.subtract(end, start)
+    was, now = _sides(start, along, before), _sides(start, along, after)
+    turned = (now > 0).astype(np.int8) - (was > 0)
+    sweep = np.where(turned == 0, 1.0, was - now)
+    meeting = before + (was / sweep)[:, None] * (after - before)
+    share = (meeting - start) @ along / (along @ along)
+    return turned * ((share >= 0) & (share <= 1))
+
+
+def distances(start: Points, end: Points, points: Points) -> NDArray[np.float64]:
+    """Measure how far points are from a segment: all in the same unit, (2,), (2,) and (n, 2) to (n,)."""
+    along, offset = end - start, points - start
+    share = np.clip(offset @ along / (along @ along), 0.0, 1.0)
+    apart = offset - share[:, None] * along
+    return np.sqrt((apart * apart).sum(axis=1))
+
+
+class LineWatch:
+    """Follows who crosses one line.
+
+    A crossing counts when the object has got clear of the line on the other side: the steps over the line
+    since it was last clear are added up, so who trembles on it is counted once and who turns back not at all.
+
+    Args:
+        line: Where the line is.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._start, self._end = np.array(line.start), np.array(line.end)
+        self._before: dict[int, Point] = {}
+        self._pending: dict[int, int] = {}  # steps over the line since last clear of it
+        self._unclear: set[int] = set()  # tracks that began on the line: nobody saw where they came from
+        self.counts: dict[Direction, int] = {"a_to_b": 0, "b_to_a": 0}
+        """Crossings so far."""
+
+    def update(
+        self, ids: Sequence[int], anchors: Points, box_heights: NDArray[np.float64], scale: tuple[int, int]
+    ) -> list[tuple[int, Direction]]:
+        """Take in where the tracks of one frame are.
+
+        Args:
+            ids: Of the n tracks the line counts.
+            anchors: (n, 2) fractions of width and height.
+            box_heights: (n,) pixels.
+            scale: (width, height) of the picture, pixels.
+
+        Returns:
+            The tracks that have crossed, and which way.
+        """
+        if not ids:
+            return []
+        here: list[Point] = [(x, y) for x, y in anchors.tolist()]
+        before = np.array([self._before.get(track, now) for track, now in zip(ids, here, strict=True)])
+        clear = self._clear(anchors, box_heights, scale)
+        self._unclear.update(
+            track for track, free in zip(ids, clear, strict=True) if not free and track not in self._before
+        )
+        self._before.update(zip(ids, here, strict=True))
+        steps = crossings(self._line.start, self._line.end, before, anchors)
+        for i in np.flatnonzero(steps).tolist():
+            self._pending[ids[i]] = self._pending.get(ids[i], 0) + int(steps[i])
+        if not (self._pending or self._unclear):
+            return []
+        return [
+            (track, direction)
+            for track, free in zip(ids, clear, strict=True)
+            if free and (direction := self._settle(track)) is not None
+        ]
+
+    def forget(self, tracks: Iterable[int]) -> None:
+        """Drop what is known of tracks that are gone; who was still on the line has not crossed it."""
+        for track in tracks:
+            self._before.pop(track, None)
+            self._pending.pop(track, None)
+            self._unclear.discard(track)
+
+    def _clear(self, anchors: Points, box_heights: NDArray[np.float64], scale: tuple[int, int]) -> list[bool]:
+        away = distances(self._start * scale, self._end * scale, anchors * scale)
+        return (away >= self._line.margin * box_heights).tolist()
+
+    def _settle(self, track: int) -> Direction | None:
+        """Say which way a track has crossed that is clear of the line now."""
+        net = self._pending.pop(track, 0)
+        if track in self._unclear:
+            self._unclear.remove(track)
+            return None
+        if net == 0:
+            return None
+        direction: Direction = "a_to_b" if net > 0 else "b_to_a"
+        self.counts[direction] += 1
+        return direction
+
+
+def _sides(start: Point, along: NDArray[np.float64], points: Points) -> NDArray[np.float64]:
+    """Cross product: negative on side a, positive on side b (y grows downwards)."""
+    return along[0] * (points[:, 1] - start[1]) - along[1] * (points[:, 0] - start[0])

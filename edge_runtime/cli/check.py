@@ -1,0 +1,182 @@
+"""`edge-runtime check`: the settings read, every model run once, every camera opened. Changes nothing."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_runtime.agent.models import bundle_of, open_settings_model
+from edge_runtime.cli.shell import ExitCode, exit_code
+from edge_runtime.contract.device import Decoding, DeviceProfile
+from edge_runtime.contract.errors import EdgeRuntimeError, InputError
+from edge_runtime.contract.frame import Picture
+from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.engines.select import explain
+from edge_runtime.local_model import LocalModel, choices_here, this_device
+from edge_runtime.settings import AgentSettings, CameraSettings, check_labels, load_settings
+from edge_runtime.video.source import SourceSpec, VideoSource
+
+AT_ONCE = 8
+"""Cameras opened at the same time; one that does not answer takes its whole timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    """How a model did; empty fields where it did not get that far."""
+
+    name: str
+    bundle: str = ""
+    variant: str = ""
+    engine: str = ""
+    provider: str = ""
+    run_ms: float | None = None
+    why: str = ""
+    problem: str = ""
+    code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class CameraCheck:
+    """How a camera did, and what its model saw in its first picture."""
+
+    name: str
+    source: str
+    height: int | None = None
+    width: int | None = None
+    sees: str = ""
+    problem: str = ""
+    code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The whole answer; `exit_code` is OK when everything works."""
+
+    store: Path
+    site: str
+    profile: str
+    models: tuple[ModelCheck, ...]
+    cameras: tuple[CameraCheck, ...]
+    exit_code: ExitCode
+
+
+def check_store(store: Path) -> StoreCheck:
+    """Try a store out.
+
+    Raises:
+        ConfigError: The settings are wrong, or a label is none of its model's.
+    """
+    settings = load_settings(store)
+    profile = this_device(settings.profile)
+    models, opened = _check_models(settings, profile)
+    try:
+        check_labels(settings, {name: model.bundle.manifest.task for name, model in opened.items()})
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            tries = [
+                pool.submit(_check_camera, name, camera, profile.decoding, opened.get(camera.model))
+                for name, camera in settings.cameras.items()
+            ]
+            cameras = tuple(one.result() for one in tries)
+    finally:
+        for model in opened.values():
+            model.predictor.close()
+    codes = {check.code for check in (*models, *cameras)}
+    order = (
+        ExitCode.BUNDLE,
+        ExitCode.ENGINE,
+        ExitCode.INPUT,
+        ExitCode.REMOTE,
+        ExitCode.CONFIG,
+        ExitCode.FAILURE,
+    )
+    code = next((code for code in order if code in codes), ExitCode.OK)
+    return StoreCheck(store, settings.site, profile.name, models, cameras, code)
+
+
+def _check_models(
+    settings: AgentSettings, profile: DeviceProfile
+) -> tuple[tuple[ModelCheck, ...], dict[str, LocalModel]]:
+    checks: list[ModelCheck] = []
+    opened: dict[str, LocalModel] = {}
+    for name, wanted in settings.models.items():
+        why = ""
+        try:
+            bundle = bundle_of(wanted)
+            why = explain(choices_here(bundle, profile, wanted.engine.name))
+            model = open_settings_model(wanted, bundle, profile)
+            opened[name] = model
+            model.predictor.warm_up()
+            began = time.perf_counter()
+            model.predictor.warm_up()
+            run_ms = (time.perf_counter() - began) * 1e3
+        except EdgeRuntimeError as error:
+            checks.append(ModelCheck(name, why=why, problem=str(error), code=exit_code(error)))
+            continue
+        manifest, choice = bundle.manifest, model.choice
+        title = f"{manifest.name} {manifest.version}"
+        checks.append(
+            ModelCheck(name, title, choice.variant, choice.engine, model.session.provider, run_ms, why)
+        )
+    return tuple(checks), opened
+
+
+def _check_camera(
+    name: str, camera: CameraSettings, decoding: Decoding, model: LocalModel | None
+) -> CameraCheck:
+    spec = SourceSpec(name, camera.source, camera.transport, decoding=decoding)
+    try:
+        with closing(VideoSource(spec)) as source:
+            picture = _first_picture(name, source)
+            sees = said(model.predictor.predict(picture)) if model else ""
+    except EdgeRuntimeError as error:
+        return CameraCheck(name, camera.shown_source, problem=str(error), code=exit_code(error))
+    return CameraCheck(name, camera.shown_source, picture.height, picture.width, sees)
+
+
+def _first_picture(camera: str, source: VideoSource) -> Picture:
+    for decoded in source.frames():
+        if decoded.picture is not None:
+            return decoded.picture
+    raise InputError(f"camera '{camera}': not one picture came")
+
+
+def said(answer: Detections | Classification) -> str:
+    """Write an answer in a few words: `5 person, 1 car`, or `tabby 0.91`."""
+    if isinstance(answer, Classification):
+        return ", ".join(
+            f"{answer.labels[int(index)]} {score:.2f}"
+            for index, score in zip(answer.classes[:1], answer.scores[:1], strict=True)
+        )
+    found = Counter(answer.labels[int(index)] for index in answer.classes)
+    return ", ".join(f"{number} {label}" for label, number in found.most_common()) or "nothing"
+
+
+def show(check: StoreCheck, screen: Console, *, why: bool) -> None:
+    """Print the answer for a person."""
+    screen.print(f"[bold]{check.store}[/]: site {check.site}, device profile {check.profile}\n")
+    models = Table("model", "bundle", "variant", "runs on", "inference", "", box=None, pad_edge=False)
+    for model in check.models:
+        took = "" if model.run_ms is None else f"{model.run_ms:.1f} ms"
+        runs_on = f"{model.engine} ({model.provider})" if model.engine else ""
+        models.add_row(model.name, model.bundle, model.variant, runs_on, took, _verdict(model.problem))
+    cameras = Table("camera", "source", "picture", "its model sees", "", box=None, pad_edge=False)
+    for camera in check.cameras:
+        size = f"{camera.width}×{camera.height}" if camera.width else ""
+        cameras.add_row(camera.name, camera.source, size, camera.sees, _verdict(camera.problem))
+    screen.print(models, "", cameras, sep="\n")
+    for one in (*check.models, *check.cameras):
+        if one.problem:
+            screen.print(f"\n{one.problem}", style="red", markup=False)
+    if why:
+        for model in check.models:
+            screen.print(f"\n[bold]Why {model.name} runs where it does[/]")
+            screen.print(model.why or "It could not be opened.", markup=False)
+
+
+def _verdict(problem: str) -> str:
+    return "[red]failed[/]" if problem else "[green]ok[/]"

@@ -1,0 +1,82 @@
+"""`edge-runtime run`: the agent from start to drained, with a live table or plain log lines."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from edge_runtime.agent import Agent
+from edge_runtime.cli.logs import log_to
+from edge_runtime.cli.shell import ExitCode, console, print_json
+from edge_runtime.cli.status_table import process_line, status_lines, status_table
+from edge_runtime.cli.stopping import stop_on_signals
+from edge_runtime.contract.status import AgentStatus, CameraState
+from edge_runtime.settings import AgentSettings, load_settings
+
+log = logging.getLogger(__name__)
+
+LINES_EVERY_S = 10.0
+"""Without a terminal, how the cameras are doing is logged this often."""
+
+
+def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
+    """Run a store until its recordings end or a signal comes.
+
+    Args:
+        store: `store.yaml`.
+        as_json: Print the last status as JSON on standard output.
+        quiet: No table, no progress lines.
+
+    Returns:
+        OK; REMOTE when a camera failed for good; STORAGE when events were lost.
+
+    Raises:
+        EdgeRuntimeError: The settings are wrong, a model does not open, …
+    """
+    settings = load_settings(store)
+    screen = console(as_json=as_json)
+    log_to(screen, quiet=quiet)
+    with stop_on_signals() as stop:
+        status = watch(settings, screen, stop, quiet=quiet)
+    if as_json:
+        print_json(status)
+    elif not quiet:
+        screen.print(status_table(status))
+    return outcome(status)
+
+
+def watch(settings: AgentSettings, screen: Console, stop: threading.Event, *, quiet: bool) -> AgentStatus:
+    """Run the agent while showing how it is doing."""
+    agent = Agent(settings)
+    if quiet:
+        return agent.run(stop)
+    if not screen.is_terminal:
+        return agent.run(stop, _Lines())
+    with Live(console=screen, refresh_per_second=4, transient=True) as live:
+        show: Callable[[AgentStatus], None] = lambda status: live.update(status_table(status))  # noqa: E731
+        return agent.run(stop, show)
+
+
+def outcome(status: AgentStatus) -> ExitCode:
+    """Give the exit code that a finished run deserves: lost events before failed cameras."""
+    if any(sink.dropped for sink in status.sinks):
+        return ExitCode.STORAGE
+    if any(camera.state is CameraState.FAILED for camera in status.cameras):
+        return ExitCode.REMOTE
+    return ExitCode.OK
+
+
+class _Lines:
+    """Logs a status now and then; time is the agent's own uptime."""
+
+    def __init__(self) -> None:
+        self._next_s = LINES_EVERY_S
+
+    def __call__(self, status: AgentStatus) -> None:
+        if status.uptime_s >= self._next_s:
+            self._next_s = status.uptime_s + LINES_EVERY_S
+            for line in (*status_lines(status), process_line(status)):
+                log.info("%s", line)

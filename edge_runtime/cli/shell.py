@@ -1,0 +1,105 @@
+"""What all commands share: where text goes, how an error looks, and which exit code it gives.
+
+Runs no command. Human text goes to the terminal through rich; with `--json`, standard output gets exactly
+one JSON document and human text goes to standard error.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+from pydantic_core import to_json
+from rich.console import Console
+
+from edge_runtime.contract.errors import (
+    BundleError,
+    ConfigError,
+    EdgeRuntimeError,
+    EngineError,
+    InputError,
+    RemoteError,
+    StorageError,
+)
+
+DEBUG_VARIABLE = "EDGE_RUNTIME_DEBUG"
+
+
+class ExitCode(IntEnum):
+    """What the process returns; documented in docs/reference/exit-codes.md."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    CONFIG = 3
+    INPUT = 4
+    BUNDLE = 5
+    ENGINE = 6
+    REMOTE = 7
+    STORAGE = 8
+    INTERRUPTED = 130
+
+
+EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
+    ConfigError: ExitCode.CONFIG,
+    InputError: ExitCode.INPUT,
+    BundleError: ExitCode.BUNDLE,
+    EngineError: ExitCode.ENGINE,
+    RemoteError: ExitCode.REMOTE,
+    StorageError: ExitCode.STORAGE,
+}
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Give the exit code of an error's nearest class; of a foreign error, FAILURE."""
+    return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), ExitCode.FAILURE)
+
+
+def console(*, as_json: bool = False) -> Console:
+    """Give the console for human text."""
+    return Console(stderr=as_json, highlight=False)
+
+
+def print_json(document: object) -> None:
+    """Write a document (dataclasses and pydantic models included) as indented JSON on standard output."""
+    sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def reporting(*, as_json: bool = False) -> Generator[None, None, None]:
+    """Turn an error into one clear message on standard error and an exit code.
+
+    With `as_json`, standard output gets `{"error": {…}}`. A traceback is shown only when `--debug` or
+    EDGE_RUNTIME_DEBUG asks for it.
+
+    Raises:
+        typer.Exit: With the error's code.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        code = exit_code(error)
+        _show(error, code)
+        if as_json:
+            kind = type(error).__name__
+            print_json({"error": {"type": kind, "message": str(error), "exit_code": int(code)}})
+        raise typer.Exit(int(code)) from error
+
+
+def _show(error: BaseException, code: ExitCode) -> None:
+    screen = Console(stderr=True, highlight=False)
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if code is ExitCode.FAILURE:
+        screen.print("[bold red]Unexpected failure:[/]", end=" ")
+        screen.print(f"{type(error).__name__}: {error}", markup=False, soft_wrap=True)
+        screen.print("This is a bug: run it again with edge-runtime --debug … and report what it prints.")
+    else:
+        screen.print("[bold red]Error:[/]", end=" ")
+        screen.print(str(error), markup=False, soft_wrap=True)

@@ -1,0 +1,89 @@
+"""An AgentStatus laid out for a person: a live table, or one line a camera. Asks the agent for nothing."""
+
+from collections.abc import Iterator
+
+from rich.console import Group
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus, SinkStatus
+
+_STYLES = {
+    CameraState.STARTING: "dim",
+    CameraState.ONLINE: "green",
+    CameraState.OFFLINE: "yellow",
+    CameraState.ENDED: "blue",
+    CameraState.FAILED: "bold red",
+}
+
+
+def status_table(status: AgentStatus) -> Group:
+    """Lay out cameras, sinks and the process."""
+    cameras = Table(box=None, pad_edge=False)
+    for title in ("camera", "state", "read"):
+        cameras.add_column(title)
+    for title in ("fps", "frames", "inferred", "dropped", "inference", "latency p99"):
+        cameras.add_column(title, justify="right")
+    cameras.add_column("counts", overflow="fold")
+    for camera in status.cameras:
+        cameras.add_row(*_camera_row(camera))
+    return Group(
+        cameras,
+        *(Text(camera.reason, style=_STYLES[camera.state]) for camera in status.cameras if camera.reason),
+        *(Text(sink_line(sink), style="yellow" if sink.trouble else "dim") for sink in status.sinks),
+        Text(process_line(status), style="dim"),
+    )
+
+
+def status_lines(status: AgentStatus) -> Iterator[str]:
+    """Write the same as plain lines, for a log."""
+    for camera in status.cameras:
+        yield (
+            f"camera={camera.name} state={camera.state} fps={camera.inferred_fps:.1f}"
+            f" decoded={camera.decoded} inferred={camera.inferred}"
+            f" dropped={sum(camera.dropped.values())} {counts(camera)}".rstrip()
+        )
+    for sink in status.sinks:
+        yield sink_line(sink)
+
+
+def counts(camera: CameraStatus) -> str:
+    """Write occupancy and crossings: `aisle 2 · door in 3 out 1`."""
+    zones = [f"{zone} {number}" for zone, number in camera.occupancy.items()]
+    lines = [
+        f"{line} {' '.join(f'{word} {number}' for word, number in ways.items())}"
+        for line, ways in camera.crossings.items()
+    ]
+    return " · ".join([*zones, *lines])
+
+
+def sink_line(sink: SinkStatus) -> str:
+    """Write how a sink is doing."""
+    waiting = f", {sink.waiting} waiting" if sink.waiting else ""
+    dropped = f", {sink.dropped} dropped" if sink.dropped else ""
+    trouble = f": {sink.trouble}" if sink.trouble else ""
+    return f"sink {sink.name}: {sink.written} events written{waiting}{dropped}{trouble}"
+
+
+def process_line(status: AgentStatus) -> str:
+    """Write what the process costs."""
+    return f"{status.cpu_cores:.2f} cores busy, {status.rss_bytes / 2**20:.0f} MiB, {status.uptime_s:.0f} s"
+
+
+def _camera_row(camera: CameraStatus) -> tuple[str | ProgressBar, ...]:
+    style = _STYLES[camera.state]
+    read = "live" if camera.progress is None else ProgressBar(total=1.0, completed=camera.progress, width=20)
+    return (
+        camera.name,
+        f"[{style}]{camera.state}[/]",
+        read,
+        f"{camera.inferred_fps:.1f}",
+        str(camera.decoded),
+        str(camera.inferred),
+        str(sum(camera.dropped.values())),
+        f"{camera.inference.p50_ms:.1f} ms",
+        f"{camera.latency.p99_ms:.1f} ms",
+        escape(counts(camera)),
+    )

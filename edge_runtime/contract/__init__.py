@@ -1,0 +1,1 @@
+"""The ground floor: the shared vocabulary. Imports nothing above it."""

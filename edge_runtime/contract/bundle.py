@@ -1,0 +1,108 @@
+"""ModelBundle: one model, its variants, its task and its receipts, as `bundle.json` says it.
+
+Reads no disk and checks no digest: `edge_runtime.bundle` opens a bundle, the converters write it.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from edge_runtime.contract.task import Declared, TaskSpec
+
+
+class Format(StrEnum):
+    """A model file format; a folder where the format is one (openvino, coreml)."""
+
+    ONNX = "onnx"
+    ORT = "ort"
+    TFLITE = "tflite"
+    OPENVINO = "openvino"
+    COREML = "coreml"
+    AIMODEL = "aimodel"
+    TFJS = "tfjs"
+
+
+class Precision(StrEnum):
+    """The number type most weights and activations of a variant have."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT8_DYNAMIC = "int8-dynamic"
+    INT16X8 = "int16x8"
+    INT4 = "int4"
+    MIXED = "mixed"
+
+
+def _relative(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+        raise ValueError(f"must be a relative path inside the bundle, got {path!r}")
+    return path
+
+
+InsidePath = Annotated[str, AfterValidator(_relative)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Variant(Declared):
+    """One file (or folder) of the model, for the profiles it serves."""
+
+    id: Name
+    format: Format
+    precision: Precision
+    path: InsidePath
+    sha256: Sha256 = Field(description="of the file; of a folder: of its sorted 'sha256  path' lines")
+    size_bytes: int = Field(ge=0)
+    profiles: tuple[str, ...] = Field(default=(), description="device profiles served; empty: all")
+
+
+class Latency(Declared):
+    """Time of one inference, batch 1, on the machine of the receipt."""
+
+    p50_ms: float = Field(ge=0)
+    p95_ms: float = Field(ge=0)
+    threads: int = Field(ge=1)
+    runs: int = Field(ge=1)
+
+
+class Receipt(Declared):
+    """What was measured of one variant, and where. A number nobody measured is absent."""
+
+    variant: Name
+    engine: str
+    machine: str = Field(description="CPU or accelerator as the machine names itself")
+    profile: str | None = None
+    measured_at: str = Field(description="ISO 8601, UTC")
+    parity: Mapping[str, float] = Field(default_factory=dict)
+    accuracy: Mapping[str, float] = Field(default_factory=dict)
+    latency: Latency | None = None
+    peak_memory_bytes: int | None = Field(default=None, ge=0)
+
+
+class BundleManifest(Declared):
+    """`bundle.json`: everything about a model except its bytes."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+    licence: str
+    source: str = Field(description="where the model came from, for a person")
+    task: TaskSpec
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    receipts: tuple[Receipt, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [variant.id for variant in self.variants]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"variant ids must be unique, got {', '.join(ids)}")
+        strangers = sorted({r.variant for r in self.receipts} - set(ids))
+        if strangers:
+            raise ValueError(f"receipts for variants that do not exist: {', '.join(strangers)}")
+        return self

@@ -1,0 +1,101 @@
+"""The one error tree.
+
+    EdgeRuntimeError
+    ├── ConfigError     a settings file, a flag or an environment variable is wrong
+    ├── InputError      a picture, a tensor, a text or a recording is wrong
+    ├── BundleError     a model file, its manifest, its labels or its digest is wrong
+    ├── EngineError     an inference engine is missing, or refused or failed to run a model
+    ├── StorageError    a disk is full, read-only or broken
+    ├── UpdateError     an update was refused, failed or was rolled back
+    └── RemoteError     something across a wire failed; says whether trying again can help
+        └── CameraError     a camera refused, vanished or sent what cannot be decoded
+
+A message names what was expected, what came and what to do. This module knows no HTTP status and no
+exit code: the shells (endpoints, the command line) map the classes.
+"""
+
+
+class EdgeRuntimeError(Exception):
+    """Base of every error this project raises on purpose.
+
+    Args:
+        problem: What is wrong, beginning with the name of the camera, field, file or model.
+        expected: What would have been right.
+        got: What came instead.
+        do: What the reader can do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.expected = expected
+        self.got = got
+        self.do = do
+        details = ", ".join(
+            part
+            for part in (
+                f"expected {expected}" if expected else "",
+                f"got {got}" if got else "",
+            )
+            if part
+        )
+        message = f"{problem}: {details}" if details else problem
+        super().__init__(f"{message}. {do}" if do else message)
+
+
+class ConfigError(EdgeRuntimeError):
+    """A settings file, a flag or an environment variable is wrong."""
+
+
+class InputError(EdgeRuntimeError):
+    """A picture, a tensor, a text or a recording is not what the model or the pipeline takes."""
+
+
+class BundleError(EdgeRuntimeError):
+    """A model file, its manifest, its labels or its digest is wrong."""
+
+
+class EngineError(EdgeRuntimeError):
+    """An inference engine is missing, or refused or failed to run a model."""
+
+
+class StorageError(EdgeRuntimeError):
+    """A disk is full, read-only or broken."""
+
+
+class UpdateError(EdgeRuntimeError):
+    """An update was refused, failed or was rolled back."""
+
+
+class RemoteError(EdgeRuntimeError):
+    """Something across a wire failed.
+
+    Args:
+        problem: As for `EdgeRuntimeError`.
+        retryable: Whether the same call can succeed later without anyone changing anything.
+        expected: As for `EdgeRuntimeError`.
+        got: As for `EdgeRuntimeError`.
+        do: As for `EdgeRuntimeError`; for a retryable error, why a retry can help.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        retryable: bool,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        super().__init__(problem, expected=expected, got=got, do=do)
+        self.retryable = retryable
+
+
+class CameraError(RemoteError):
+    """A camera refused, vanished or sent what cannot be decoded."""

@@ -1,0 +1,108 @@
+"""Event: something that happened in front of, or to, a camera; typed, versioned, with a stable id.
+
+An event's id is a digest of what makes it that event, so a sink that gets it twice can tell. Events are
+facts about source time: `time` and `pts_ns` come from the stream, never from the clock of the writer.
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from edge_runtime.contract.task import Declared
+
+EVENT_VERSION = 1
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Subject(Declared):
+    """The tracked object an event is about.
+
+    `box` is (x1, y1, x2, y2) as fractions of the picture's width and height.
+    """
+
+    track: int
+    label: str
+    confidence: Fraction
+    box: tuple[Fraction, Fraction, Fraction, Fraction]
+
+
+class _Event(Declared):
+    v: Literal[1] = EVENT_VERSION
+    id: str = Field(description="stable: the same event has the same id however often it is sent")
+    site: str
+    camera: str
+    time: str = Field(description="ISO 8601 UTC with milliseconds, source time")
+    pts_ns: int = Field(ge=0, description="source time since the camera's first frame")
+
+
+class _Seen(_Event):
+    model: str
+    model_version: str
+    subject: Subject
+
+
+class ZoneEntered(_Seen):
+    """A confirmed track came into a zone, and stayed long enough not to be jitter."""
+
+    type: Literal["zone_entered"] = "zone_entered"
+    zone: str
+    occupancy: int = Field(ge=0, description="objects in the zone after this event")
+
+
+class ZoneLeft(_Seen):
+    """A track left a zone or was lost in it."""
+
+    type: Literal["zone_left"] = "zone_left"
+    zone: str
+    occupancy: int = Field(ge=0)
+    dwell_s: float = Field(ge=0, description="time between entering and being last seen inside")
+
+
+class ZoneDwell(_Seen):
+    """A track has been in a zone for as long as the zone's `dwell_s` asks; said once a stay."""
+
+    type: Literal["zone_dwell"] = "zone_dwell"
+    zone: str
+    occupancy: int = Field(ge=0)
+    dwell_s: float = Field(ge=0)
+
+
+class LineCrossed(_Seen):
+    """A track crossed a line; `a_to_b` goes from the left of the line's direction to its right."""
+
+    type: Literal["line_crossed"] = "line_crossed"
+    line: str
+    direction: Literal["a_to_b", "b_to_a"]
+    name: str = Field(description="the user's word for the direction, e.g. 'in'")
+
+
+class CameraStateChanged(_Event):
+    """A camera came up, went down or ended; `reason` is for a person."""
+
+    type: Literal["camera_state"] = "camera_state"
+    state: Literal["online", "offline", "ended", "failed"]
+    reason: str = ""
+
+
+Event = Annotated[
+    ZoneEntered | ZoneLeft | ZoneDwell | LineCrossed | CameraStateChanged,
+    Field(discriminator="type"),
+]
+
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+"""Reads any event: `EVENTS.validate_json(line)`."""
+
+
+def event_id(*parts: str | int) -> str:
+    """Make the stable id of an event from what makes it that event.
+
+    Args:
+        *parts: Site, camera, stream epoch, event type, zone or line, track, source time …, in a fixed order.
+
+    Returns:
+        32 hexadecimal digits (BLAKE2b-128).
+    """
+    joined = "\x1f".join(str(part) for part in parts).encode()
+    return hashlib.blake2b(joined, digest_size=16).hexdigest()

@@ -1,0 +1,114 @@
+"""What a model or the tracker found, and the answer that a caller gets.
+
+Nothing here computes; arrays are written once by their maker and read-only by agreement.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.contract.route import Decision
+
+Boxes: TypeAlias = NDArray[np.float32]
+Scores: TypeAlias = NDArray[np.float32]
+ClassIds: TypeAlias = NDArray[np.int32]
+TrackIds: TypeAlias = NDArray[np.int64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects of one picture, best score first.
+
+    Args:
+        boxes: (n, 4) float32 xyxy, source pixels, inside the picture.
+        scores: (n,) float32 in [0, 1].
+        classes: (n,) int32, indices into `labels`.
+        labels: The names of all classes of the model.
+    """
+
+    boxes: Boxes
+    scores: Scores
+    classes: ClassIds
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls, labels: tuple[str, ...]) -> "Detections":
+        """No objects."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Confirmed objects that were seen in this frame, with identities.
+
+    Args:
+        ids: (n,) int64, unique and never reused within a camera.
+        boxes: (n, 4) float32 xyxy, source pixels.
+        scores: (n,) float32, of the matched detections.
+        classes: (n,) int32, indices into `labels`.
+        labels: The names of all classes of the model.
+    """
+
+    ids: TrackIds
+    boxes: Boxes
+    scores: Scores
+    classes: ClassIds
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def empty(cls, labels: tuple[str, ...]) -> "Tracks":
+        """No objects."""
+        return cls(
+            np.empty(0, np.int64),
+            np.empty((0, 4), np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.int32),
+            labels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best classes of one picture.
+
+    Args:
+        classes: (k,) int32, best first.
+        scores: (k,) float32.
+        labels: The names of all classes of the model.
+    """
+
+    classes: ClassIds
+    scores: Scores
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A result and where it came from.
+
+    Args:
+        value: Detections, Classification, …
+        decision: The route taken and its reason.
+        model: Name of the bundle.
+        version: Version of the bundle.
+        variant: Id of the variant that ran.
+        latency_ms: From the call to the answer.
+        confidence: In [0, 1], as the task defines it; the best score of a detection or classification.
+    """
+
+    value: T
+    decision: Decision
+    model: str
+    version: str
+    variant: str
+    latency_ms: float
+    confidence: float

@@ -1,0 +1,102 @@
+"""How a camera and the agent are doing, as the command line, the report and the page show it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class CameraState(StrEnum):
+    """Where a camera is in its life."""
+
+    STARTING = "starting"
+    ONLINE = "online"
+    OFFLINE = "offline"
+    """Not reachable; the source tries again by itself."""
+    ENDED = "ended"
+    """A recording was read to its end."""
+    FAILED = "failed"
+    """Cannot work until somebody changes something."""
+
+
+class DropCause(StrEnum):
+    """Why a decoded frame was not inferred."""
+
+    SAMPLED = "sampled"
+    """Not due at the camera's target rate."""
+    STILL = "still"
+    """The motion gate saw nothing move."""
+    REPLACED = "replaced"
+    """A newer frame of a live camera came before a worker was free."""
+    LATE = "late"
+    """Older than the camera's deadline when a worker was free."""
+    CORRUPT = "corrupt"
+    """The decoder or the model could not use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A distribution over the recent frames of a camera, in milliseconds."""
+
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """One camera, now.
+
+    Args:
+        name: The camera.
+        state: Where it is in its life.
+        reason: Why, for a person; empty when online.
+        decoded: Frames decoded so far.
+        inferred: Frames a model looked at.
+        dropped: Frames not inferred, by cause.
+        reconnects: How often the source was opened again.
+        inferred_fps: Over the last seconds.
+        progress: Share of a recording read so far; None for a live source.
+        latency: From decoded to events out.
+        inference: Time in the engine.
+        cpu_ms: Mean CPU time of this camera's decoding and inference a frame decoded.
+        occupancy: Objects in each zone now.
+        crossings: By line, then by direction.
+    """
+
+    name: str
+    state: CameraState
+    reason: str = ""
+    decoded: int = 0
+    inferred: int = 0
+    dropped: Mapping[DropCause, int] = field(default_factory=dict[DropCause, int])
+    reconnects: int = 0
+    inferred_fps: float = 0.0
+    progress: float | None = None
+    latency: Timing = Timing()
+    inference: Timing = Timing()
+    cpu_ms: float = 0.0
+    occupancy: Mapping[str, int] = field(default_factory=dict[str, int])
+    crossings: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """One sink, now: events taken, events still owed, and the last trouble."""
+
+    name: str
+    written: int = 0
+    waiting: int = 0
+    dropped: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """The whole agent, now."""
+
+    cameras: tuple[CameraStatus, ...]
+    sinks: tuple[SinkStatus, ...]
+    uptime_s: float
+    cpu_cores: float
+    """Cores busy since the start, all threads of this process."""
+    rss_bytes: int

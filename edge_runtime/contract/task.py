@@ -1,0 +1,136 @@
+"""TaskSpec: what a model does, declared as data, so that no model needs code of its own.
+
+A TaskSpec says how raw input becomes tensors and how tensors become an answer. It travels inside the
+bundle. The code that follows it is in `edge_runtime.tasks`; this module only holds and validates it.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Declared(BaseModel):
+    """Base of what arrives as bytes: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Channels = tuple[float, float, float]
+TensorName = str
+
+
+class ImageInput(Declared):
+    """How a picture becomes the input tensor of a vision model.
+
+    A float tensor gets `(pixel * scale - mean) / std`, channels in the order of `colour`; an integer tensor
+    gets the pixels as they are (uint8), or through its own quantization where it has one.
+    """
+
+    layout: Literal["nhwc", "nchw"]
+    colour: Literal["rgb", "bgr"] = "rgb"
+    size: tuple[int, int] | None = Field(
+        default=None, description="(height, width) in pixels; absent: read from the model"
+    )
+    stride: int | None = Field(
+        default=None,
+        ge=1,
+        description="for a model that takes any height and width: fit into `size`, then pad each side"
+        " only to a multiple of this, so that a 16:9 camera does not pay for a square",
+    )
+    fit: Literal["letterbox", "stretch", "center_crop"] = "letterbox"
+    align: Literal["center", "top_left"] = "center"
+    pad: int = Field(default=114, ge=0, le=255, description="grey value of letterbox borders")
+    scale: float = Field(default=1.0, gt=0, description="1/255 written as a decimal, or 1 for 0–255")
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size must be (height, width) of at least 1 pixel, got {self.size}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive in every channel, got {self.std}")
+        return self
+
+
+class SsdHead(Declared):
+    """Boxes, classes, scores and a count, suppressed inside the model (TFLite_Detection_PostProcess).
+
+    Tensors left unnamed are taken in that order of the model's outputs. Boxes `(1, n, 4)`.
+    """
+
+    format: Literal["ssd"]
+    boxes: TensorName | None = None
+    classes: TensorName | None = None
+    scores: TensorName | None = None
+    count: TensorName | None = None
+    order: Literal["yxyx", "xyxy"] = "yxyx"
+    coordinates: Literal["normalized", "pixels"] = "normalized"
+    class_offset: int = Field(default=0, description="subtracted from a class to index the labels")
+
+
+class NmsHead(Declared):
+    """`(1, n, 5)` x1 y1 x2 y2 score with `(1, n)` classes, or `(1, n, 6)` with the class last.
+
+    Suppressed inside the model; boxes in pixels of the model's input picture (YOLOX, MMDeploy, YOLOv10).
+    """
+
+    format: Literal["nms"]
+    detections: TensorName | None = None
+    classes: TensorName | None = None
+    class_offset: int = 0
+
+
+class YoloHead(Declared):
+    """Raw YOLO predictions: cx cy w h [objectness] and a score for each class.
+
+    `objectness=True` is YOLOv5/v7 with `(1, n, 5 + classes)`; False is YOLOv8/11 with
+    `(1, 4 + classes, n)`. Which axis is which is read from the shape and the number of labels.
+    """
+
+    format: Literal["yolo"]
+    output: TensorName | None = None
+    objectness: bool = False
+    coordinates: Literal["pixels", "normalized"] = "pixels"
+    nms_iou: float = Field(default=0.45, gt=0, le=1)
+    class_agnostic: bool = False
+
+
+class DetrHead(Declared):
+    """Object queries: logits `(1, n, classes [+ 1])` and boxes `(1, n, 4)` cx cy w h in [0, 1].
+
+    `softmax` drops the last column, the no-object class (DETR); `sigmoid` has none (RT-DETR).
+    """
+
+    format: Literal["detr"]
+    logits: TensorName | None = None
+    boxes: TensorName | None = None
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+
+
+Head = Annotated[SsdHead | NmsHead | YoloHead | DetrHead, Field(discriminator="format")]
+
+
+class DetectionSpec(Declared):
+    """Pictures in, boxes out."""
+
+    kind: Literal["detection"]
+    input: ImageInput
+    head: Head
+    labels: tuple[str, ...] = Field(min_length=1)
+    min_score: float = Field(default=0.25, ge=0, le=1)
+    max_detections: int = Field(default=300, ge=1)
+
+
+class ClassificationSpec(Declared):
+    """Pictures in, classes with scores out, best first."""
+
+    kind: Literal["classification"]
+    input: ImageInput
+    labels: tuple[str, ...] = Field(min_length=1)
+    output: TensorName | None = None
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    top_k: int = Field(default=5, ge=1)
+
+
+TaskSpec = Annotated[DetectionSpec | ClassificationSpec, Field(discriminator="kind")]

@@ -1,0 +1,170 @@
+"""LocalModel: a bundle on this device; its best variant chosen, opened and bound to its task.
+
+Chooses by `engines.select` and reads settings of nobody: whoever opens a model says what it wants.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from device_profiles.loader import load_profile
+from edge_runtime.bundle import ModelBundle, open_bundle, shipped_bundle, wrap_model
+from edge_runtime.contract.bundle import Variant
+from edge_runtime.contract.device import DeviceProfile
+from edge_runtime.contract.errors import BundleError, EngineError
+from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.task import TaskSpec
+from edge_runtime.engines.base import EngineOptions, Session
+from edge_runtime.engines.machine import detect_profile
+from edge_runtime.engines.registry import DEFAULT_PROVIDER, ENGINES, FORMATS, load_engine
+from edge_runtime.engines.select import Choice, rank
+from edge_runtime.predict import Predictor
+from edge_runtime.tasks.make import make_task
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """An opened model.
+
+    Args:
+        bundle: Where it came from.
+        choices: What was considered, best first, the unusable last.
+        choice: What was opened.
+        session: The engine's side; close it through `predictor`.
+        predictor: Pictures in, answers out.
+    """
+
+    bundle: ModelBundle
+    choices: tuple[Choice, ...]
+    choice: Choice
+    session: Session
+    predictor: Predictor[Detections | Classification]
+
+
+def find_bundle(name: str, task: TaskSpec | None = None) -> ModelBundle:
+    """Open what a person named: a shipped bundle, a bundle folder, or a bare file with its task.
+
+    Raises:
+        BundleError: There is no such thing, it is damaged, or a bare file came without its task.
+    """
+    path = shipped_bundle(name) or Path(name)
+    if task is not None:
+        return wrap_model(path, task)
+    if path.is_file() and path.suffix != ".json":
+        raise BundleError(
+            f"model {path}", expected="its task", got="a bare file", do="Say what it does: --task task.yaml"
+        )
+    return open_bundle(path)
+
+
+def choices_here(
+    bundle: ModelBundle, profile: DeviceProfile, engine: str | None = None
+) -> tuple[Choice, ...]:
+    """Rank a bundle's variants on the engines installed here.
+
+    Args:
+        bundle: The model.
+        profile: This device.
+        engine: Only this one; None: all.
+
+    Raises:
+        ConfigError: No engine has that name.
+    """
+    formats = {variant.format for variant in bundle.manifest.variants}
+    # An engine that is asked loads its vendor's library: some 100 MB for nothing where it takes no variant.
+    names = [name for name in ENGINES if formats & set(FORMATS[name])] if engine is None else [engine]
+    available = {name: _providers(name) for name in names}
+    return rank(bundle.manifest.variants, bundle.manifest.receipts, profile, available)
+
+
+def open_choice(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Session:
+    """Open one choice.
+
+    Args:
+        bundle: The model.
+        choice: One of `choices_here`.
+        options: How; without providers, the choice's own is taken.
+
+    Raises:
+        BundleError: The file is not what it should be.
+        EngineError: The engine or the provider does not run it.
+    """
+    if not options.providers and choice.provider != DEFAULT_PROVIDER[choice.engine]:
+        options = replace(options, providers=(choice.provider,))
+    return load_engine(choice.engine).open(bundle.path(variant_of(bundle, choice)), options=options)
+
+
+def open_model(
+    bundle: ModelBundle,
+    profile: DeviceProfile,
+    options: EngineOptions | None = None,
+    *,
+    engine: str | None = None,
+    min_score: float | None = None,
+    keep: Collection[str] = (),
+) -> LocalModel:
+    """Choose the best variant and engine for this device, open it, and bind it to its task.
+
+    Args:
+        bundle: The model.
+        profile: This device.
+        options: Threads, providers, fallback, cache.
+        engine: Only this engine; None: the best one.
+        min_score: Answers below are left out; None: as the task declares.
+        keep: Labels of interest of a detector; empty: all.
+
+    Raises:
+        BundleError: File, shapes and task do not belong together.
+        ConfigError: No engine has that name, or a label to keep is none of the model's.
+        EngineError: No variant can run here, or the chosen one does not.
+    """
+    choices = choices_here(bundle, profile, engine)
+    choice = choices[0]
+    if not choice.usable:
+        raise nothing_runs(bundle, choices)
+    session = open_choice(bundle, choice, options or EngineOptions())
+    try:
+        task = make_task(
+            bundle.manifest.task, session.inputs, session.outputs, min_score=min_score, keep=keep
+        )
+    except Exception:
+        session.close()
+        raise
+    return LocalModel(bundle, choices, choice, session, Predictor(task, session))
+
+
+def nothing_runs(bundle: ModelBundle, choices: Iterable[Choice]) -> EngineError:
+    """Make the error for a model that no engine here can run, with every reason."""
+    reasons = "; ".join(
+        f"{' on '.join(filter(None, (one.variant, one.engine)))}: {one.why}" for one in choices
+    )
+    return EngineError(f"model '{bundle.manifest.name}': nothing here can run it: {reasons}")
+
+
+def variant_of(bundle: ModelBundle, choice: Choice) -> Variant:
+    """Give the variant a choice is about."""
+    return next(variant for variant in bundle.manifest.variants if variant.id == choice.variant)
+
+
+def _providers(name: str) -> tuple[str, ...] | str:
+    engine = load_engine(name)
+    return engine.available() or engine.providers()
+
+
+def this_device(profile: str) -> DeviceProfile:
+    """Give the profile that settings name.
+
+    Args:
+        profile: A profile's name, the path of one, or `auto`: look at this machine.
+
+    Raises:
+        ConfigError: There is none of that name, or the file is wrong.
+    """
+    return _this_machine() if profile == "auto" else load_profile(profile)
+
+
+@cache
+def _this_machine() -> DeviceProfile:
+    """Look once a process: trying every engine out takes seconds, and the machine does not change."""
+    return detect_profile()

@@ -1,0 +1,1 @@
+"""The clip of the demo; no code."""

@@ -1,0 +1,40 @@
+"""The settings of a store's agent: `store.yaml`, loaded once, frozen, passed down."""
+
+from edge_runtime.settings.checks import check_labels
+from edge_runtime.settings.load import load_settings, load_task
+from edge_runtime.settings.model import (
+    AgentSettings,
+    CameraSettings,
+    EngineSettings,
+    JsonlSinkSettings,
+    LineSettings,
+    ModelSettings,
+    MotionSettings,
+    MqttSinkSettings,
+    ReportSinkSettings,
+    SinkSettings,
+    TrackerSettings,
+    VideoSinkSettings,
+    ZoneSettings,
+)
+from edge_runtime.settings.problems import SettingsError
+
+__all__ = [
+    "AgentSettings",
+    "CameraSettings",
+    "EngineSettings",
+    "JsonlSinkSettings",
+    "LineSettings",
+    "ModelSettings",
+    "MotionSettings",
+    "MqttSinkSettings",
+    "ReportSinkSettings",
+    "SettingsError",
+    "SinkSettings",
+    "TrackerSettings",
+    "VideoSinkSettings",
+    "ZoneSettings",
+    "check_labels",
+    "load_settings",
+    "load_task",
+]

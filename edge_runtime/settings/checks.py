@@ -1,0 +1,94 @@
+"""What no single field can know: names that must exist, files that must, labels the models must have.
+
+Opens nothing; looks only whether a model's file is there.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from edge_runtime.contract.errors import ConfigError
+from edge_runtime.contract.task import TaskSpec
+from edge_runtime.settings.document import Document
+from edge_runtime.settings.model import AgentSettings, JsonlSinkSettings, ReportSinkSettings
+from edge_runtime.settings.problems import Problem, did_you_mean
+
+
+def references(document: Document) -> Iterator[Problem]:
+    """Find names that stand for nothing; works on raw data, so that other mistakes do not hide these."""
+    models, cameras = _block(document.value(("models",))), _block(document.value(("cameras",)))
+    for camera, settings in cameras.items():
+        model = _block(settings).get("model")
+        if isinstance(model, str) and model not in models:
+            keys = ("cameras", camera, "model")
+            yield Problem(keys, f"no model is called '{model}'", do=did_you_mean(model, models))
+    sinks = document.value(("sinks",))
+    for index, sink in enumerate(cast("list[object]", sinks) if isinstance(sinks, list) else []):
+        wanted = _block(sink).get("cameras")
+        for place, camera in enumerate(cast("list[object]", wanted) if isinstance(wanted, list) else []):
+            if camera not in cameras:
+                keys = ("sinks", index, "cameras", place)
+                yield Problem(keys, f"no camera is called '{camera}'", do=did_you_mean(camera, cameras))
+
+
+def files(settings: AgentSettings) -> Iterator[Problem]:
+    """Find model files that are not there, and sinks that would write over each other."""
+    for name, model in settings.models.items():
+        if model.bundle is not None and not model.bundle.exists():
+            problem = f"no shipped bundle is called '{model.bundle.name}', and there is no {model.bundle}"
+            yield Problem(("models", name, "bundle"), problem, do="Name a shipped bundle or a bundle folder.")
+        if model.file is not None and not model.file.exists():
+            yield Problem(
+                ("models", name, "file"), f"there is no {model.file}", do="Give the path of a model file."
+            )
+    taken: dict[Path, int] = {}
+    for index, sink in enumerate(settings.sinks):
+        if isinstance(sink, JsonlSinkSettings | ReportSinkSettings):
+            first = taken.setdefault(sink.path, index)
+            if first != index:
+                problem = f"sinks[{first}] writes this file already"
+                yield Problem(("sinks", index, "path"), problem, do="Give each sink its own file.")
+
+
+def check_labels(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> None:
+    """Refuse labels that a model does not know, and zones or lines that could never count anything.
+
+    Args:
+        settings: The store's settings.
+        tasks: The task of each model that opened, by the name that the settings give it.
+
+    Raises:
+        ConfigError: Names each place, one a line.
+    """
+    problems = list(_label_problems(settings, tasks))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
+    for name, model in settings.models.items():
+        if name not in tasks:
+            continue
+        for label in model.labels:
+            if label not in tasks[name].labels:
+                yield _unknown(f"models.{name}.labels", label, name, tasks[name].labels)
+    for name, camera in settings.cameras.items():
+        if camera.model not in tasks:
+            continue
+        known = settings.models[camera.model].labels or tasks[camera.model].labels
+        areas: dict[str, tuple[str, ...]] = {
+            **{f"zones.{zone}": rule.labels for zone, rule in camera.zones.items()},
+            **{f"lines.{line}": rule.labels for line, rule in camera.lines.items()},
+        }
+        for area, labels in areas.items():
+            for label in labels:
+                if label not in known:
+                    yield _unknown(f"cameras.{name}.{area}.labels", label, camera.model, known)
+
+
+def _unknown(place: str, label: str, model: str, known: tuple[str, ...]) -> str:
+    return f"{place}: model '{model}' gives no '{label}'. {did_you_mean(label, known)}"
+
+
+def _block(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,311 @@
+"""What `store.yaml` may say: the settings of one store's agent, each field described for the editor.
+
+Holds and validates values. Reads no file (`edge_runtime.settings.load` does) and opens no camera or model.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from edge_runtime.analytics.zones import check_polygon
+from edge_runtime.bundle import shipped_bundle
+from edge_runtime.contract.address import redact
+from edge_runtime.contract.bundle import Name
+from edge_runtime.contract.errors import ConfigError
+from edge_runtime.contract.task import TaskSpec
+
+
+class Settings(BaseModel):
+    """Base of every block of the file: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """Make a relative path relative to the folder of the settings file, which the loader passes down."""
+    context: dict[str, Path] = info.context or {}
+    return context.get("folder", Path()) / path.expanduser()
+
+
+def _source(source: str, info: ValidationInfo) -> str:
+    return source if "://" in source else str(_beside_the_file(Path(source), info))
+
+
+def _profile(profile: str, info: ValidationInfo) -> str:
+    if profile.endswith((".yaml", ".yml")):
+        return str(_beside_the_file(Path(profile), info))
+    return profile
+
+
+def _bundle(bundle: Path, info: ValidationInfo) -> Path:
+    return shipped_bundle(str(bundle)) or _beside_the_file(bundle, info)
+
+
+def _refuse(problem: str, expected: str, do: str) -> PydanticCustomError:
+    """Make an error whose parts the loader shows as `EdgeRuntimeError` does."""
+    return PydanticCustomError("refused", "{problem}", {"problem": problem, "expected": expected, "do": do})
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[Fraction, Fraction]
+Seconds = Annotated[float, Field(ge=0)]
+OwnPath = Annotated[Path, AfterValidator(_beside_the_file)]
+Labels = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=1000)]
+
+
+def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    try:
+        check_polygon("polygon", points)
+    except ConfigError as error:
+        raise _refuse(error.problem, error.expected or "", error.do or "") from error
+    return points
+
+
+Polygon = Annotated[tuple[Point, ...], AfterValidator(_polygon)]
+
+
+class EngineSettings(Settings):
+    """Which engine runs a model, and how. Without it the ranking for this device decides."""
+
+    name: str | None = Field(
+        default=None, description="onnxruntime, litert, openvino or coreml; absent: the best one installed"
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="threads one inference may use")
+    providers: tuple[str, ...] = Field(
+        default=(), description="execution providers or delegates, best first, e.g. CUDAExecutionProvider"
+    )
+    allow_fallback: bool = Field(
+        default=False, description="use the CPU when none of the providers runs, instead of refusing to start"
+    )
+
+
+class ModelSettings(Settings):
+    """A model that cameras can use: a bundle, or a bare file with its task."""
+
+    bundle: Annotated[Path, AfterValidator(_bundle)] | None = Field(
+        default=None,
+        description="a shipped bundle's name (efficientdet-lite0), or the path of a bundle folder",
+    )
+    file: OwnPath | None = Field(
+        default=None, description="a bare model file (.onnx, .tflite, .xml); needs `task`"
+    )
+    task: TaskSpec | None = Field(
+        default=None,
+        description="what the bare file does: written here, or the path of a YAML file that says it",
+    )
+    min_score: Fraction | None = Field(
+        default=None, description="detections below this are dropped; absent: as the model's task says"
+    )
+    labels: Labels = Field(default=(), description="keep only these classes; empty: all the model knows")
+    engine: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.bundle is None) == (self.file is None):
+            raise _refuse(
+                "neither `bundle` nor `file`" if self.bundle is None else "both `bundle` and `file`",
+                "exactly one of them",
+                "Name a bundle, or a model file with its task.",
+            )
+        if (self.task is None) != (self.file is None):
+            raise _refuse(
+                "`task` is missing" if self.task is None else "`task` beside a bundle, which has its own",
+                "`task` with `file`, and only there",
+                "A bare model file needs a task; a bundle brings one.",
+            )
+        return self
+
+
+class MotionSettings(Settings):
+    """The motion gate: a picture in which nothing moves is not inferred."""
+
+    gate: bool = Field(default=False, description="true: skip pictures in which nothing moves")
+    threshold: Fraction = Field(
+        default=0.004, description="share of the picture that has to change to count as motion"
+    )
+    hold_s: Seconds = Field(default=3.0, description="seconds the gate stays open after the last motion")
+    look_every_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="a still picture is inferred this often all the same"
+    )
+    masks: tuple[Polygon, ...] = Field(
+        default=(), description="polygons in which motion does not count (a clock, a screen, a tree)"
+    )
+
+
+class TrackerSettings(Settings):
+    """How detections become tracks."""
+
+    max_lost_s: Seconds = Field(default=2.0, description="seconds a track outlives its last detection")
+    confirm_frames: int = Field(default=3, ge=1, description="detections before a track counts")
+
+
+class ZoneSettings(Settings):
+    """An area that objects enter, stay in and leave."""
+
+    polygon: Polygon = Field(
+        description="at least three [x, y] corners as fractions of width and height, [0, 0] at the top left"
+    )
+    labels: Labels = Field(default=(), description="only these classes count; empty: all")
+    dwell_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="say so once a stay when an object has been inside for this long"
+    )
+    settle_s: Seconds = Field(
+        default=0.3, description="seconds inside (outside) before an object has entered (left)"
+    )
+
+
+class LineSettings(Settings):
+    """A line that objects cross, counted by direction."""
+
+    start: Point = Field(alias="from", description="[x, y] as fractions of width and height")
+    end: Point = Field(alias="to", description="[x, y] as fractions of width and height")
+    a_to_b: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        default="a_to_b",
+        description="your word for crossing from the left of the line's direction to its right",
+    )
+    b_to_a: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        default="b_to_a",
+        description="your word for crossing from the right of the line's direction to its left",
+    )
+    labels: Labels = Field(default=(), description="only these classes count; empty: all")
+
+    @model_validator(mode="after")
+    def _two_of_each(self) -> Self:
+        if self.start == self.end:
+            raise _refuse("`from` and `to` are the same point", "two points", "Move one of them.")
+        if self.a_to_b == self.b_to_a:
+            raise _refuse(
+                f"both directions are called '{self.a_to_b}'",
+                "two words",
+                "Give each direction its own word.",
+            )
+        return self
+
+
+class CameraSettings(Settings):
+    """A camera: where its pictures come from, which model looks at them, and what counts."""
+
+    source: Annotated[str, Field(min_length=1), AfterValidator(_source)] = Field(
+        repr=False,
+        description="rtsp://…, http(s)://… (MJPEG), a video file, a folder of images, or a device such as"
+        " /dev/video0; keep passwords in the environment: rtsp://user:${DOOR_PASSWORD}@10.0.0.5/stream1",
+    )
+    model: str = Field(description="the name of one of `models`")
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="how RTSP carries its pictures")
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="inferences a second at most; absent: every frame"
+    )
+    realtime: bool = Field(
+        default=False,
+        description="play a recording at its own pace, the newest frame winning, as a live camera would",
+    )
+    loop: bool = Field(default=False, description="play a recording again and again")
+    deadline_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=2.0,
+        description="a frame older than this when a worker is free is dropped as late; null: never",
+    )
+    motion: MotionSettings = MotionSettings()
+    tracker: TrackerSettings = TrackerSettings()
+    zones: dict[Name, ZoneSettings] = Field(default_factory=dict, description="areas, by name")
+    lines: dict[Name, LineSettings] = Field(default_factory=dict, description="lines to cross, by name")
+
+    @property
+    def shown_source(self) -> str:
+        """The source without its credentials, for messages and tables."""
+        return redact(self.source)
+
+
+class JsonlSinkSettings(Settings):
+    """Events as JSON Lines, appended to a file."""
+
+    type: Literal["jsonl"]
+    path: OwnPath = Field(description="the file; made with its folder when absent")
+
+
+class MqttSinkSettings(Settings):
+    """Events to an MQTT 5 broker; kept on disk while it is away."""
+
+    type: Literal["mqtt"]
+    host: Annotated[str, Field(min_length=1)]
+    port: int = Field(default=1883, ge=1, le=65535)
+    username: str | None = None
+    password: SecretStr | None = Field(
+        default=None, description='keep it in the environment: "${MQTT_PASSWORD}"'
+    )
+    tls: bool = Field(default=False, description="encrypt, and check the broker's certificate")
+    ca_file: OwnPath | None = Field(default=None, description="certificates to trust; absent: the system's")
+    cert_file: OwnPath | None = Field(default=None, description="this device's certificate")
+    key_file: OwnPath | None = Field(default=None, description="the key of this device's certificate")
+    prefix: Annotated[str, Field(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")] = Field(
+        default="edge", description="topics begin with it: {prefix}/{site}/{camera}/events"
+    )
+    queue_max_bytes: int = Field(
+        default=256 * 2**20, ge=2**16, description="events kept on disk at most while the broker is away"
+    )
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        files = (self.ca_file, self.cert_file, self.key_file)
+        if not self.tls and any(files):
+            raise _refuse("certificates without `tls`", "`tls: true`", "Set it, or drop the files.")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise _refuse(
+                "`cert_file` and `key_file`", "both or neither", "A certificate works only with its key."
+            )
+        return self
+
+
+class VideoSinkSettings(Settings):
+    """A video file for each camera with boxes, tracks, zones and counts drawn in."""
+
+    type: Literal["video"]
+    folder: OwnPath = Field(description="each camera's video is {folder}/{camera}.mp4")
+    cameras: tuple[str, ...] = Field(default=(), description="only these cameras; empty: all")
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="pictures a second at most; absent: every inferred one"
+    )
+    height: int = Field(default=480, ge=64, le=4320, multiple_of=2, description="pixels")
+
+
+class ReportSinkSettings(Settings):
+    """One self-contained HTML page with counts over time, heatmaps, latency and CPU."""
+
+    type: Literal["report"]
+    path: OwnPath
+
+
+SinkSettings = Annotated[
+    JsonlSinkSettings | MqttSinkSettings | VideoSinkSettings | ReportSinkSettings, Field(discriminator="type")
+]
+
+
+class AgentSettings(Settings):
+    """The cameras, models and sinks of one store."""
+
+    version: Literal[1] = Field(description="of this file's format")
+    site: Name = Field(description="this store's name; part of every event and topic")
+    state_dir: OwnPath = Field(
+        default=Path("state"), validate_default=True, description="what must survive a restart"
+    )
+    profile: Annotated[str, Field(min_length=1), AfterValidator(_profile)] = Field(
+        default="auto",
+        description="a device profile's name, the path of one (.yaml), or auto: look at this machine",
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        default="auto", description="inferences at the same time; auto: one a core"
+    )
+    models: dict[Name, ModelSettings] = Field(min_length=1, description="by the name cameras use")
+    cameras: dict[Name, CameraSettings] = Field(min_length=1, description="by name")
+    sinks: tuple[SinkSettings, ...] = Field(default=(), description="where events and pictures go")

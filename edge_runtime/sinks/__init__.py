@@ -1,0 +1,1 @@
+"""Where events and pictures go: files, an MQTT broker, annotated videos, a report."""

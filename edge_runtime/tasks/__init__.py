@@ -1,0 +1,1 @@
+"""What models do, by declaration: pictures to tensors, tensors to answers. Knows no engine."""

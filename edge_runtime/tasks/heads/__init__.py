@@ -1,0 +1,1 @@
+"""Detection heads: what raw outputs mean, one file a family of models. They know no picture and no label."""

@@ -1,0 +1,1 @@
+"""Cameras in, scenes out: sources, sampling, the motion gate, scheduling and the threads that run them."""

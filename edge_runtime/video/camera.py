@@ -1,0 +1,195 @@
+"""Camera: the thread that opens one source, reads it, and opens it again when it fails.
+
+Decides what is read, sampled and gated; schedules and infers nothing.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from edge_runtime.contract.errors import CameraError, EdgeRuntimeError
+from edge_runtime.contract.event import CameraStateChanged, Event, event_id
+from edge_runtime.contract.frame import Frame
+from edge_runtime.contract.status import CameraState, DropCause
+from edge_runtime.video.backoff import backoff_s
+from edge_runtime.video.clock import Stamp, StreamClock
+from edge_runtime.video.lane import Lane
+from edge_runtime.video.motion import MotionGate
+from edge_runtime.video.plan import CameraPlan
+from edge_runtime.video.sampler import Sampler
+from edge_runtime.video.source import Decoded, VideoSource
+from edge_runtime.video.tally import Tally
+
+log = logging.getLogger(__name__)
+
+Told: TypeAlias = Literal[CameraState.ONLINE, CameraState.OFFLINE, CameraState.ENDED, CameraState.FAILED]
+"""States that are events."""
+
+BEHIND_S = 1.0
+"""A reader that has not had to wait for its live stream for this long has a backlog and must skip."""
+
+
+class Camera:
+    """One camera's reader.
+
+    Args:
+        plan: What to read and how.
+        lane: Asked whether objects are being tracked, for the motion gate.
+        tally: Where its figures go.
+        offer: Takes a frame for inference; blocks while a recording has no room; False: stop reading.
+        tell: Takes events about the camera itself.
+        stop: Set when the camera is to end.
+    """
+
+    def __init__(
+        self,
+        plan: CameraPlan,
+        lane: Lane,
+        tally: Tally,
+        *,
+        offer: Callable[[Frame], bool],
+        tell: Callable[[tuple[Event, ...]], None],
+        stop: threading.Event,
+    ) -> None:
+        self._plan = plan
+        self._lane = lane
+        self._tally = tally
+        self._offer = offer
+        self._tell = tell
+        self._stop = stop
+        self._sampler = Sampler(plan.fps)
+        self._gate = MotionGate(plan.motion)
+        self._clock = StreamClock(live=plan.source.live, period_ns=40_000_000)
+        self._stamp = Stamp(0, time.time_ns())
+        self._index = 0
+        self._attempt = 0
+        self._changes = 0
+        self._started_ns: int | None = None
+        self._on_time_ns = 0
+
+    def run(self) -> CameraState:
+        """Read until the recording ends, the camera cannot work, or it is told to stop.
+
+        Returns:
+            ENDED or FAILED as it came, ONLINE or OFFLINE when told to stop.
+        """
+        while not self._stop.is_set():
+            try:
+                self._read_once()
+                if self._stop.is_set():
+                    break
+                if not self._plan.loop:
+                    return CameraState.ENDED
+                self._clock.reopen()
+            except CameraError as error:
+                self._change(CameraState.OFFLINE, str(error))
+                pause = backoff_s(self._attempt, random.random())  # noqa: S311 - spreads load, hides nothing
+                self._attempt += 1
+                self._clock.reopen()
+                self._stop.wait(pause)
+                self._tally.reconnected()
+            except EdgeRuntimeError as error:
+                self._change(CameraState.FAILED, str(error))
+                return CameraState.FAILED
+        return CameraState.OFFLINE if self._attempt else CameraState.ONLINE
+
+    def end(self, state: CameraState) -> None:
+        """Say the last state once everything read is through."""
+        if state is CameraState.ENDED:
+            self._change(state)
+
+    def _read_once(self) -> None:
+        source = VideoSource(self._plan.source)
+        try:
+            self._clock.period_ns = source.period_ns
+            self._on_time_ns = time.monotonic_ns()
+            cpu_ns = time.thread_time_ns()
+            for decoded in source.frames():
+                if self._stop.is_set():
+                    return
+                frame = self._frame(decoded, source)
+                if frame is not None and self._due(frame) and not self._offer(frame):
+                    return
+                spent_ns, cpu_ns = time.thread_time_ns() - cpu_ns, time.thread_time_ns()
+                self._tally.decoded(spent_ns, source.progress)
+        finally:
+            source.close()
+
+    def _frame(self, decoded: Decoded, source: VideoSource) -> Frame | None:
+        if decoded.picture is None:
+            self._tally.dropped(DropCause.CORRUPT)
+            return None
+        arrived_ns = time.monotonic_ns()
+        on_time = decoded.on_time
+        self._stamp = self._clock.stamp(
+            decoded.source_ns, arrived_ns=arrived_ns, wall_ns=time.time_ns(), on_time=on_time
+        )
+        if self._plan.realtime:
+            on_time = self._pace(arrived_ns)
+            arrived_ns = time.monotonic_ns()
+        if self._plan.live:
+            self._keep_up(source, arrived_ns, on_time=on_time)
+        if self._index == 0 or self._attempt:
+            self._attempt = 0
+            self._change(CameraState.ONLINE)
+        self._index += 1
+        return Frame(
+            camera=self._plan.name,
+            index=self._index - 1,
+            pts_ns=self._stamp.pts_ns,
+            time_ns=self._stamp.time_ns,
+            received_ns=arrived_ns,
+            picture=decoded.picture,
+        )
+
+    def _due(self, frame: Frame) -> bool:
+        if not self._sampler.due(frame.pts_ns):
+            self._tally.dropped(DropCause.SAMPLED)
+            return False
+        if not self._gate.passes(frame.picture, frame.pts_ns, occupied=self._lane.occupied):
+            self._tally.dropped(DropCause.STILL)
+            return False
+        return True
+
+    def _pace(self, arrived_ns: int) -> bool:
+        """Wait until a recording's frame is due; tell whether there was anything to wait for."""
+        if self._started_ns is None:
+            self._started_ns = arrived_ns - self._stamp.pts_ns
+        early_ns = self._started_ns + self._stamp.pts_ns - arrived_ns
+        if early_ns > 0:
+            self._stop.wait(early_ns / 1e9)
+        return early_ns > 0
+
+    def _keep_up(self, source: VideoSource, arrived_ns: int, *, on_time: bool) -> None:
+        if on_time:
+            self._on_time_ns = arrived_ns
+        source.catch_up(arrived_ns - self._on_time_ns > BEHIND_S * 1e9)
+
+    def _change(self, state: Told, reason: str = "") -> None:
+        if not self._tally.changed(state, reason):
+            return
+        level = logging.INFO if state in {CameraState.ONLINE, CameraState.ENDED} else logging.WARNING
+        log.log(level, "camera '%s' is %s %s", self._plan.name, state.value, reason)
+        self._changes += 1
+        context, stamp = self._plan.context, self._stamp
+        now_ns = time.time_ns() if self._plan.source.live else stamp.time_ns
+        when = datetime.fromtimestamp(now_ns / 1e9, UTC)
+        self._tell(
+            (
+                CameraStateChanged(
+                    id=event_id(
+                        context.site, context.camera, context.epoch, "camera_state", state, self._changes
+                    ),
+                    site=context.site,
+                    camera=context.camera,
+                    time=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    pts_ns=stamp.pts_ns,
+                    state=state.value,
+                    reason=reason,
+                ),
+            )
+        )

@@ -1,0 +1,40 @@
+"""Lane: what one camera's results go through in order: tracker, then rules.
+
+Not safe for two threads at once; the pipeline's claim sees to that. Looks at no pixel and no clock.
+"""
+
+from edge_runtime.analytics.rules import Rules
+from edge_runtime.analytics.tracker import Tracker
+from edge_runtime.contract.event import Event
+from edge_runtime.contract.frame import Frame
+from edge_runtime.contract.result import Detections
+from edge_runtime.contract.scene import Scene
+from edge_runtime.video.plan import CameraPlan
+
+
+class Lane:
+    """The tracker and the rules of one camera."""
+
+    def __init__(self, plan: CameraPlan) -> None:
+        self._tracker = Tracker(plan.tracker)
+        self._rules = Rules(plan.zones, plan.lines, plan.context)
+        self._last: Frame | None = None
+        self.occupied = False
+        """Whether the last frame had tracked objects; read by the motion gate from another thread."""
+
+    def step(self, frame: Frame, detections: Detections) -> Scene:
+        """Follow the objects into one more frame and say what that means."""
+        picture = frame.picture
+        tracks = self._tracker.update(detections, frame.pts_ns)
+        events = self._rules.update(
+            tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
+        )
+        self._last = frame
+        self.occupied = len(tracks) > 0
+        return Scene(frame, tracks, self._rules.occupancy, self._rules.crossings, events)
+
+    def finish(self) -> tuple[Event, ...]:
+        """Close the stays that are open when the stream is over."""
+        if self._last is None:
+            return ()
+        return self._rules.finish(self._last.pts_ns, self._last.time_ns)

@@ -1,0 +1,280 @@
+"""VideoRuntime: the threads of the frame route; one reader a camera, workers that infer for all of them.
+
+The schedule is `pipeline`'s, the reading `camera`'s, the meaning `lane`'s; this module only runs them, under
+one lock that is never held while anything is decoded, inferred, tracked or written.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from edge_runtime.contract.errors import EdgeRuntimeError
+from edge_runtime.contract.event import Event
+from edge_runtime.contract.frame import Frame
+from edge_runtime.contract.result import Detections
+from edge_runtime.contract.scene import Scene
+from edge_runtime.contract.status import CameraState, CameraStatus, DropCause
+from edge_runtime.video.camera import Camera
+from edge_runtime.video.lane import Lane
+from edge_runtime.video.pipeline import Pipeline, Ticket
+from edge_runtime.video.plan import CameraPlan, Detector
+from edge_runtime.video.tally import Tally
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    plan: CameraPlan
+    lane: Lane
+    tally: Tally
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    ticket: Ticket[Frame]
+    running: _Running
+
+
+class VideoRuntime:
+    """Runs cameras through shared inference.
+
+    Args:
+        workers: Threads that infer; as many as cores when a session uses one thread.
+        on_scene: Gets every inferred frame, in order for each camera; called from the workers.
+        on_events: Gets events that no frame caused: a camera's state, stays closed at the end.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int,
+        on_scene: Callable[[Scene], None],
+        on_events: Callable[[tuple[Event, ...]], None],
+    ) -> None:
+        self._on_scene = on_scene
+        self._on_events = on_events
+        self._pipeline: Pipeline[Frame, Detections | None] = Pipeline()
+        self._cameras: dict[str, _Running] = {}
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._space = threading.Condition(self._lock)
+        self._closing = False
+        self._workers = [
+            threading.Thread(target=self._run_worker, name=f"worker-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def add(self, plan: CameraPlan) -> None:
+        """Start a camera; the others go on.
+
+        Raises:
+            ConfigError: A camera of that name is running.
+        """
+        deadline_ns = None if plan.deadline_s is None else round(plan.deadline_s * 1e9)
+        lane, tally = Lane(plan), Tally(plan.name)
+        running = _Running(plan, lane, tally)
+        with self._lock:
+            self._pipeline.add(plan.name, live=plan.live, deadline_ns=deadline_ns)
+            self._cameras[plan.name] = running
+        camera = Camera(
+            plan, lane, tally, offer=self._offer(running), tell=self._on_events, stop=running.stop
+        )
+        running.thread = threading.Thread(
+            target=self._run_camera, args=(running, camera), name=f"camera-{plan.name}", daemon=True
+        )
+        running.thread.start()
+
+    def remove(self, name: str, timeout_s: float = 15.0) -> None:
+        """Stop a camera and forget it; the others go on. Unknown names are fine.
+
+        Args:
+            name: The camera.
+            timeout_s: How long its last frames may take.
+        """
+        with self._lock:
+            running = self._cameras.get(name)
+            if running is None:
+                return
+            running.stop.set()
+            self._space.notify_all()
+        if running.thread is not None:
+            running.thread.join(timeout_s)
+        with self._lock:
+            self._cameras.pop(name, None)
+            self._pipeline.remove(name)
+            self._space.notify_all()
+
+    def finished(self) -> bool:
+        """Tell whether every camera is through: ended, or failed for good."""
+        with self._lock:
+            return all(
+                running.thread is not None and not running.thread.is_alive()
+                for running in self._cameras.values()
+            )
+
+    def close(self, timeout_s: float = 15.0) -> None:
+        """Stop reading, let what was read go through, end the threads."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            cameras = list(self._cameras.values())
+            for running in cameras:
+                running.stop.set()
+            self._space.notify_all()
+        for running in cameras:
+            if running.thread is not None:
+                running.thread.join(max(0.1, deadline - time.monotonic()))
+                if running.thread.is_alive():
+                    log.warning("camera '%s' did not stop in time and is left behind", running.plan.name)
+        with self._lock:
+            self._closing = True
+            self._work.notify_all()
+        for worker in self._workers:
+            worker.join(max(0.1, deadline - time.monotonic()))
+
+    def status(self) -> tuple[CameraStatus, ...]:
+        """Tell how every camera is doing."""
+        with self._lock:
+            cameras = list(self._cameras.values())
+        now_ns = time.monotonic_ns()
+        return tuple(running.tally.status(now_ns) for running in cameras)
+
+    def _offer(self, running: _Running) -> Callable[[Frame], bool]:
+        name = running.plan.name
+
+        def offer(frame: Frame) -> bool:
+            with self._lock:
+                while not self._pipeline.room(name) and not running.stop.is_set():
+                    self._space.wait()
+                if running.stop.is_set():
+                    return False
+                replaced = self._pipeline.offer(name, frame, frame.received_ns)
+                self._work.notify()
+            if replaced is not None:
+                running.tally.dropped(DropCause.REPLACED)
+            return True
+
+        return offer
+
+    def _run_camera(self, running: _Running, camera: Camera) -> None:
+        state = CameraState.FAILED
+        try:
+            state = camera.run()
+        except Exception as error:
+            log.exception("camera '%s' stopped on a fault of this program", running.plan.name)
+            running.tally.changed(CameraState.FAILED, f"fault of this program: {error!r}")
+        with self._lock:
+            while not self._pipeline.idle(running.plan.name):
+                self._space.wait()
+        self._on_events(running.lane.finish())
+        camera.end(state)
+
+    def _run_worker(self) -> None:
+        while True:
+            with self._lock:
+                jobs = self._next_jobs()
+            if not jobs:
+                return
+            outcomes = self._infer(jobs)
+            with self._lock:
+                for job, outcome in zip(jobs, outcomes, strict=True):
+                    self._pipeline.finish(job.ticket, outcome)
+            for name in dict.fromkeys(job.ticket.camera for job in jobs):
+                self._deliver(name)
+
+    def _next_jobs(self) -> list[_Job]:
+        """Wait for a frame, and take others along that are cheaper with it; the lock is held.
+
+        Returns:
+            Frames for one detector; none: the runtime is closing and nothing waits.
+        """
+        while True:
+            job = self._take(None)
+            if job is not None:
+                return [job, *self._company(job.running.plan.detector)]
+            if self._closing:
+                return []
+            self._work.wait()
+
+    def _company(self, detector: Detector) -> Iterator[_Job]:
+        mates = [name for name, running in self._cameras.items() if running.plan.detector is detector]
+        for _ in range(detector.batch - 1):
+            job = self._take(mates)
+            if job is None:
+                return
+            yield job
+
+    def _take(self, among: list[str] | None) -> _Job | None:
+        ticket, late = self._pipeline.take(time.monotonic_ns(), among)
+        for name, _ in late:
+            self._cameras[name].tally.dropped(DropCause.LATE)
+        if ticket is not None or late:
+            self._space.notify_all()
+        return None if ticket is None else _Job(ticket, self._cameras[ticket.camera])
+
+    def _infer(self, jobs: list[_Job]) -> list[Detections] | list[None]:
+        started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+        detector = jobs[0].running.plan.detector
+        try:
+            found = detector.predict_many([job.ticket.item.picture for job in jobs])
+        except Exception as error:  # noqa: BLE001 - reported; one bad frame must not end the worker
+            for job in jobs:
+                self._trouble(job.running, error)
+                job.running.tally.dropped(DropCause.CORRUPT)
+            return [None] * len(jobs)
+        share_ns = (time.thread_time_ns() - cpu_ns) // len(jobs)
+        for job in jobs:
+            job.running.tally.inferred(time.monotonic_ns() - started_ns, share_ns)
+        return found
+
+    def _deliver(self, name: str) -> None:
+        """Work off a camera's results in order, unless another worker is at it."""
+        while True:
+            with self._lock:
+                claimed = self._pipeline.claim(name)
+                running = self._cameras.get(name)
+            if claimed is None:
+                return
+            ticket, detections = claimed
+            if running is not None and detections is not None:
+                try:
+                    self._step(running, ticket.item, detections)
+                except Exception as error:  # noqa: BLE001 - reported; the other cameras go on
+                    self._trouble(running, error)
+            with self._lock:
+                self._pipeline.release(ticket)
+                self._space.notify_all()
+
+    def _step(self, running: _Running, frame: Frame, detections: Detections) -> None:
+        cpu_ns = time.thread_time_ns()
+        scene = running.lane.step(frame, detections)
+        self._on_scene(scene)
+        if running.trouble:
+            running.trouble = ""
+            running.tally.changed(CameraState.ONLINE)
+        now_ns = time.monotonic_ns()
+        running.tally.delivered(
+            now_ns,
+            now_ns - frame.received_ns,
+            time.thread_time_ns() - cpu_ns,
+            scene.occupancy,
+            scene.crossings,
+        )
+
+    @staticmethod
+    def _trouble(running: _Running, error: Exception) -> None:
+        """Say once what is wrong with a camera's frames; the camera goes on."""
+        message = str(error) if isinstance(error, EdgeRuntimeError) else repr(error)
+        if message == running.trouble:
+            return
+        running.trouble = message
+        known = isinstance(error, EdgeRuntimeError)
+        log.error("camera '%s': %s", running.plan.name, message, exc_info=None if known else error)
+        running.tally.changed(CameraState.ONLINE, message)

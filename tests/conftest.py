@@ -1,0 +1,17 @@
+"""What tests of every folder share: where the repository is, and the shipped clip."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root."""
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shipped_clip(repository: Path) -> Path:
+    """The clip that comes with the package: 768x576, 795 pictures, 10 a second."""
+    return repository / "edge_runtime/media/pedestrians.mp4"

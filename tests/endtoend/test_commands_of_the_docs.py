@@ -1,0 +1,50 @@
+"""Commands that the README and the guides mark with `<!-- runnable -->` do run, as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md")))
+BLOCK = re.compile(r"<!-- runnable -->\n```sh\n(.*?)```", re.DOTALL)
+
+
+def blocks() -> Iterator[object]:
+    for page in PAGES:
+        for number, found in enumerate(BLOCK.finditer(page.read_text("utf-8"))):
+            yield pytest.param(found[1], id=f"{page.stem}-{number}")
+
+
+@pytest.fixture
+def folder(shipped_clip: Path, tmp_path: Path) -> Path:
+    """A user's folder, with the picture that the commands speak of."""
+    with av.open(str(shipped_clip)) as container:
+        frame = next(container.decode(video=0))
+        cv2.imwrite(str(tmp_path / "street.jpg"), frame.to_ndarray(format="bgr24"))
+    return tmp_path
+
+
+def test_the_readme_has_commands_to_run() -> None:
+    assert BLOCK.search(PAGES[0].read_text("utf-8"))
+
+
+@pytest.mark.parametrize("block", list(blocks()))
+def test_the_commands_run(block: str, folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "TERM": "dumb"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r"--out (\S+)", block) or (folder / re.search(r"--out (\S+)", block)[1]).exists()  # type: ignore[index]

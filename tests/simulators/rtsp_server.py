@@ -1,0 +1,46 @@
+"""A real RTSP server, GStreamer's, that plays a clip in a loop; run with the system's Python.
+
+    /usr/bin/python3 rtsp_server.py CLIP PORT [WIDTH HEIGHT]
+
+Prints `ready` when it listens. Each client gets the clip from its start; with WIDTH HEIGHT it is re-encoded
+at that size. Ends on SIGTERM.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+Gst.init(None)
+
+
+def launch_line(clip: str, size: tuple[int, int] | None) -> str:
+    if size is None:
+        return f"( filesrc location={clip} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+    width, height = size
+    return (
+        f"( filesrc location={clip} ! decodebin ! videoscale ! videoconvert"
+        f" ! video/x-raw,width={width},height={height},format=I420"
+        " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"
+    )
+
+
+def main() -> None:
+    clip, port = sys.argv[1], sys.argv[2]
+    size = (int(sys.argv[3]), int(sys.argv[4])) if len(sys.argv) > 3 else None
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(port)
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(launch_line(clip, size))
+    server.get_mount_points().add_factory("/stream", factory)
+    if not server.attach(None):
+        sys.exit("the port is taken")
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+main()

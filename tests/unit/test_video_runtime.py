@@ -1,0 +1,181 @@
+"""The frame route with real clips and real threads; only the detector is a small one that implements the port."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from edge_runtime.analytics.rules import Line, Zone
+
+from edge_runtime.contract.event import LineCrossed, ZoneEntered, ZoneLeft
+from edge_runtime.contract.status import CameraState, DropCause
+from edge_runtime.video.motion import MotionOptions
+from tests.simulators.clips import moving_square, write_clip
+from tests.simulators.square_detector import SquareDetector
+from tests.simulators.watcher import Watcher, plan
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    watcher = Watcher()
+    yield watcher
+    watcher.runtime.close()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", moving_square(100))
+
+
+def test_every_frame_of_two_recordings_in_order(watcher: Watcher, clip: Path) -> None:
+    watcher.runtime.add(plan("left", clip))
+    watcher.runtime.add(plan("right", clip))
+    statuses = watcher.finish()
+    for name in ("left", "right"):
+        assert [scene.frame.index for scene in watcher.of(name)] == list(range(100))
+        assert (statuses[name].decoded, statuses[name].inferred) == (100, 100)
+        assert statuses[name].state is CameraState.ENDED
+        assert statuses[name].progress == 1.0
+        assert statuses[name].latency.p50_ms > 0
+        assert watcher.states(name) == ["online", "ended"]
+
+
+def test_square_enters_crosses_and_leaves(watcher: Watcher, clip: Path) -> None:
+    zone = Zone(name="middle", polygon=((0.3, 0.0), (0.7, 0.0), (0.7, 1.0), (0.3, 1.0)))
+    line = Line(name="door", start=(0.5, 0.0), end=(0.5, 1.0))
+    watcher.runtime.add(plan("door", clip, zones=(zone,), lines=(line,)))
+    watcher.finish()
+    kinds = [type(event) for event in watcher.events]
+    # 100 frames, 8 pixels each over 280: the square passes the middle twice whole, then starts a third time.
+    assert kinds.count(ZoneEntered) == kinds.count(ZoneLeft) >= 2
+    assert kinds.count(LineCrossed) >= 2
+    assert len({event.id for event in watcher.events}) == len(watcher.events)
+
+
+def test_same_recording_gives_the_same_event_ids(clip: Path) -> None:
+    runs = []
+    for _ in range(2):
+        watcher = Watcher()
+        watcher.runtime.add(plan("door", clip, lines=(Line(name="l", start=(0.5, 0.0), end=(0.5, 1.0)),)))
+        watcher.finish()
+        runs.append([event.id for event in watcher.events])
+    assert runs[0] == runs[1]
+
+
+def test_broken_camera_leaves_the_others_alone(watcher: Watcher, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    watcher.runtime.add(plan("good", clip))
+    watcher.runtime.add(plan("broken", tmp_path / "empty.mp4"))
+    watcher.runtime.add(plan("gone", "rtsp://127.0.0.1:1/stream"))
+    watcher.wait(lambda: "ended" in watcher.states("good") and "offline" in watcher.states("gone"), "both")
+    statuses = {status.name: status for status in watcher.runtime.status()}
+    assert statuses["good"].inferred == 100
+    assert statuses["broken"].state is CameraState.FAILED
+    assert "empty file (0 bytes)" in statuses["broken"].reason
+    assert statuses["gone"].state is CameraState.OFFLINE
+    assert "Connection refused" in statuses["gone"].reason
+
+
+def test_cameras_come_and_go(watcher: Watcher, clip: Path) -> None:
+    watcher.runtime.add(plan("first", clip, loop=True))
+    watcher.wait(lambda: len(watcher.of("first")) > 5, "the first camera")
+    watcher.runtime.add(plan("second", clip))
+    watcher.wait(lambda: "ended" in watcher.states("second"), "the second camera")
+    watcher.runtime.remove("first")
+    seen = len(watcher.of("first"))
+    watcher.runtime.add(plan("first", clip))
+    watcher.finish()
+    assert [scene.frame.index for scene in watcher.of("first")[seen:]] == list(range(100))
+
+
+def test_looped_recording_goes_on_in_time(watcher: Watcher, clip: Path) -> None:
+    watcher.runtime.add(plan("door", clip, loop=True))
+    watcher.wait(lambda: len(watcher.scenes) > 250, "two rounds and a half")
+    watcher.runtime.close()
+    times = [scene.frame.pts_ns for scene in watcher.scenes]
+    assert all(0 < after - before <= 40_000_000 for before, after in itertools.pairwise(times))
+
+
+def test_live_overload_keeps_the_newest_and_counts_the_rest(clip: Path) -> None:
+    gate = threading.Event()
+    watcher = Watcher(workers=1)
+    watcher.runtime.add(plan("door", clip, SquareDetector(gate=gate), realtime=True))
+    watcher.wait(lambda: watcher.runtime.status()[0].dropped.get(DropCause.REPLACED, 0) >= 3, "drops")
+    gate.set()
+    status = watcher.finish()["door"]
+    indices = [scene.frame.index for scene in watcher.scenes]
+    assert indices == sorted(set(indices))
+    assert status.inferred + status.dropped[DropCause.REPLACED] == status.decoded == 100
+
+
+def test_late_frames_are_counted_apart(clip: Path) -> None:
+    gate = threading.Event()
+    watcher = Watcher(workers=1)
+    slow = SquareDetector(gate=gate)
+    watcher.runtime.add(plan("door", clip, slow, realtime=True, fps=1.0, deadline_s=0.01))
+    watcher.wait(lambda: watcher.runtime.status()[0].decoded >= 40, "a frame that waits")
+    gate.set()
+    assert watcher.finish()["door"].dropped[DropCause.LATE] >= 1
+
+
+def test_sampler_and_motion_gate_save_inferences(watcher: Watcher, clip: Path, tmp_path: Path) -> None:
+    still = write_clip(tmp_path / "still.mp4", [next(iter(moving_square(1)))] * 100)
+    gate = MotionOptions(gate=True)
+    watcher.runtime.add(plan("slow", clip, fps=5.0))
+    watcher.runtime.add(plan("still", still, motion=gate))
+    watcher.runtime.add(plan("moving", clip, motion=gate))
+    statuses = watcher.finish()
+    assert statuses["slow"].inferred == 20
+    assert statuses["slow"].dropped == {DropCause.SAMPLED: 80}
+    assert statuses["still"].inferred + statuses["still"].dropped[DropCause.STILL] == 100
+    assert statuses["still"].inferred < 60
+    assert statuses["moving"].inferred == 100
+
+
+def test_camera_that_changes_its_resolution(watcher: Watcher, tmp_path: Path) -> None:
+    small = write_clip(tmp_path / "a.ts", moving_square(40))
+    large = write_clip(tmp_path / "b.ts", moving_square(40, 480, 640))
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    detector = SquareDetector()
+    watcher.runtime.add(plan("door", both, detector))
+    status = watcher.finish()["door"]
+    assert detector.shapes == {(240, 320), (480, 640)}
+    assert status.state is CameraState.ENDED
+    assert status.inferred >= 75
+
+
+def test_failing_inference_is_said_and_survived(watcher: Watcher, clip: Path) -> None:
+    watcher.runtime.add(plan("door", clip, SquareDetector(fail_at=frozenset({3, 4, 50}))))
+    status = watcher.finish()["door"]
+    assert status.dropped == {DropCause.CORRUPT: 3}
+    assert status.inferred == 97
+    indices = [scene.frame.index for scene in watcher.scenes]
+    assert len(indices) == 97
+    assert indices == sorted(indices)
+
+
+def test_batches_only_as_large_as_the_detector_likes(clip: Path) -> None:
+    gate = threading.Event()
+    watcher = Watcher(workers=1)
+    detector = SquareDetector(batch=4, gate=gate)
+    for number in range(6):
+        watcher.runtime.add(plan(f"c{number}", clip, detector))
+    watcher.wait(lambda: bool(detector.sizes), "the first call")
+    gate.set()
+    watcher.finish()
+    assert max(detector.sizes) == 4
+    assert sum(detector.sizes) == 600
+    for number in range(6):
+        assert [scene.frame.index for scene in watcher.of(f"c{number}")] == list(range(100))
+
+
+def test_close_lets_what_was_read_go_through(clip: Path) -> None:
+    watcher = Watcher()
+    watcher.runtime.add(plan("door", clip, loop=True))
+    watcher.wait(lambda: len(watcher.scenes) > 10, "some frames")
+    watcher.runtime.close()
+    status = watcher.runtime.status()[0]
+    assert status.inferred == len(watcher.scenes)
+    assert watcher.runtime.finished()
