@@ -166,5 +166,5 @@ def this_device(profile: str) -> DeviceProfile:
 
 @cache
 def _this_machine() -> DeviceProfile:
-    """Look once a process: trying every engine out takes seconds, and the machine does not change."""
-    return detect_profile()
+    """Look once a process: the machine does not change. Which engines run here, `choices_here` asks them."""
+    return detect_profile(try_engines=False)

@@ -21,6 +21,7 @@ from edge_runtime.contract.errors import BundleError, EngineError
 from edge_runtime.contract.event import CameraStateChanged, event_id
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
 from edge_runtime.local_model import LocalModel, this_device
+from edge_runtime.predict import measure_batches
 from edge_runtime.settings import AgentSettings, check_labels
 from edge_runtime.video.runtime import VideoRuntime
 
@@ -136,6 +137,8 @@ class Agent:
                 )
                 opened.callback(model.predictor.close)
                 model.predictor.warm_up()
+                if sum(camera.model == name for camera in self._settings.cameras.values()) > 1:
+                    model.predictor.batch = measure_batches(model.predictor)
             except (BundleError, EngineError) as error:
                 log.error("model '%s': %s", name, error)
                 self._problems[name] = error

@@ -49,6 +49,7 @@ class Outlets:
         self._scenes: list[SceneSink] = []
         self._statuses: list[StatusSink] = []
         self._reports: list[ReportSink] = []
+        self._videos: list[AnnotatedVideo] = []
         self._lock = threading.Lock()
         for number, sink in enumerate(settings.sinks):
             match sink:
@@ -59,13 +60,13 @@ class Outlets:
                     events.append(mqtt)
                     self._statuses.append(mqtt)
                 case VideoSinkSettings():
-                    wait = not live & frozenset(sink.cameras or settings.cameras)
-                    self._scenes.append(_video(sink, overlays, wait=wait))
+                    self._videos += _videos(sink, overlays, frozenset(sink.cameras or settings.cameras), live)
                 case ReportSinkSettings():
                     report = ReportSink(sink.path, overlays, title=settings.site)
                     events.append(report)
                     self._scenes.append(report)
                     self._reports.append(report)
+        self._scenes += self._videos
         self._hub = EventHub(events)
 
     def publish(self, events: tuple[Event, ...]) -> None:
@@ -88,8 +89,8 @@ class Outlets:
             sink.report(status)
 
     def status(self) -> tuple[SinkStatus, ...]:
-        """Say how each event sink is doing."""
-        return self._hub.status()
+        """Say how each sink is doing."""
+        return (*self._hub.status(), *(video.status() for video in self._videos))
 
     def finish(self, status: AgentStatus, facts: Mapping[str, str]) -> None:
         """Hand over what is owed, finish pictures and write the reports.
@@ -113,10 +114,18 @@ class Outlets:
                 sink.close()
 
 
-def _video(sink: VideoSinkSettings, overlays: Mapping[str, Overlay], *, wait: bool) -> AnnotatedVideo:
-    return AnnotatedVideo(
-        sink.folder, overlays, cameras=sink.cameras, fps=sink.fps, height=sink.height, wait=wait
-    )
+def _videos(
+    sink: VideoSinkSettings, overlays: Mapping[str, Overlay], wanted: frozenset[str], live: frozenset[str]
+) -> list[AnnotatedVideo]:
+    """Make one sink for recordings, which wait for the encoder, and one for live cameras, which do not."""
+    halves = (("video", wanted - live, True), ("live video", wanted & live, False))
+    return [
+        AnnotatedVideo(
+            sink.folder, overlays, cameras=cameras, fps=sink.fps, height=sink.height, wait=wait, name=name
+        )
+        for name, cameras, wait in halves
+        if cameras
+    ]
 
 
 def _mqtt(sink: MqttSinkSettings, settings: AgentSettings, number: int) -> MqttSink:

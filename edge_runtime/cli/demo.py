@@ -155,8 +155,13 @@ def _tell(report: DemoReport, screen: Console) -> None:
     kinds = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(report.events.items()))
     screen.print(f"Events: {kinds or 'none'}. {process_line(report.status)}.\n")
     for what, path in report.results.items():
-        screen.print(f"  {what:<22} {path}", soft_wrap=True)
-    store = report.results["settings"]
+        screen.print(f"  {what:<22} {_from_here(path)}", soft_wrap=True)
+    store = _from_here(report.results["settings"])
     screen.print(
         f"\nOpen the report in a browser; change {store} and: edge-runtime run {store}", soft_wrap=True
     )
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

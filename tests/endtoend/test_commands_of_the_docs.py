@@ -1,4 +1,4 @@
-"""Commands that the README and the guides mark with `<!-- runnable -->` do run, as they stand there."""
+"""What the README and the guides show works as it stands there: commands marked runnable, and YAML."""
 
 import os
 import re
@@ -11,9 +11,14 @@ import av
 import cv2
 import pytest
 
+from edge_runtime.settings import load_settings
+
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md")))
 BLOCK = re.compile(r"<!-- runnable -->\n```sh\n(.*?)```", re.DOTALL)
+
+
+STORE = re.compile(r"```yaml\n(version: 1\n.*?)```", re.DOTALL)
 
 
 def blocks() -> Iterator[object]:
@@ -48,3 +53,11 @@ def test_the_commands_run(block: str, folder: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search(r"--out (\S+)", block) or (folder / re.search(r"--out (\S+)", block)[1]).exists()  # type: ignore[index]
+
+
+def test_the_stores_of_the_guides_load(tmp_path: Path) -> None:
+    stores = [found[1] for page in PAGES for found in STORE.finditer(page.read_text("utf-8"))]
+    assert stores
+    for text in stores:
+        (tmp_path / "store.yaml").write_text(text)
+        load_settings(tmp_path / "store.yaml", {"DOOR_PASSWORD": "secret"})
