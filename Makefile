@@ -1,7 +1,7 @@
 # Everything a newcomer and the CI need; every target makes the environment it uses.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINED := -c requirements.lock
 
 .DEFAULT_GOAL := help

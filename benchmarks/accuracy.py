@@ -1,4 +1,4 @@
-"""Average precision of a detector on the held-out end of the benchmark's recording, through our own task code.
+"""Average precision of a detector on the held-out end of the benchmark's recording, through our task code.
 
 The truth is what the teacher saw, so the figure compares variants of one model; it says nothing about people.
 """

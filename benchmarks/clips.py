@@ -55,7 +55,7 @@ def empty(seconds: int = 20) -> Path:
 
 
 def small(seconds: int = 20) -> Path:
-    """The crowd at 640x360: a substream, cheap to decode, for the rows that load the model and not the decoder."""
+    """The crowd at 640x360: a substream, for the parts that load the model and not the decoder."""
     picture = f"setpts=N/{FPS}/TB,{CROP},scale=640:360:flags=bicubic"
     return _encode("small", ("-i", str(SOURCE), "-vf", picture, "-frames:v", str(seconds * FPS)), SUB_KBIT)
 

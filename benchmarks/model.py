@@ -19,6 +19,7 @@ import accuracy
 import clips
 import rivals
 from clips import CACHE, HERE
+
 from edge_runtime.bundle import MANIFEST, digest
 from edge_runtime.contract.bundle import BundleManifest, Format, Latency, Precision, Receipt, Variant
 from edge_runtime.contract.result import Detections

@@ -6,11 +6,9 @@ process through `runners/ours.py`.
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import clips

@@ -1,6 +1,6 @@
 """Makes the variants of the benchmark's model that a device runs: uint8 pictures in, fp32 and int8 inside.
 
-Run with the ultralytics environment's Python, which has NNCF; ours does not need it. Trains and measures nothing.
+Run with the ultralytics environment's Python, which has NNCF. Trains and measures nothing.
 """
 
 import json
@@ -19,7 +19,7 @@ CALIBRATION_FRAMES = 64
 
 
 def fold(source: Path, target: Path) -> None:
-    """Turn a float NCHW [0, 1] input into uint8 NHWC: transpose inside, 1/255 folded into the first convolution."""
+    """Make a float NCHW [0, 1] input uint8 NHWC: transpose inside, 1/255 in the first convolution."""
     model = onnx.load(source)
     graph = model.graph
     old = graph.input[0]

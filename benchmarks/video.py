@@ -1,7 +1,7 @@
 """Our whole video pipeline against its limit and its rivals, and against its goals.
 
     .venv/bin/python benchmarks/video.py                  # everything: about an hour and a half on two cores
-    .venv/bin/python benchmarks/video.py --quick --json   # fewer and shorter rounds; last, one line with the goals
+    .venv/bin/python benchmarks/video.py --quick --json   # less of it; last, one line with the goals
     .venv/bin/python benchmarks/video.py --only motion    # one part, again and again while working on it
 
 Method and fairness: docs/benchmarks.md. The first use makes the rivals' environments, the clips and the model
@@ -29,6 +29,9 @@ from rows import Turns, pipelines
 
 console = Console(stderr=True)
 
+GOAL_SIZE = 320
+"""The input size the goals are about, as a CPU store runs it; everything else measured at 640 is a figure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -42,9 +45,14 @@ class Effort:
 
 @dataclass(slots=True)
 class Score:
-    """Goals and how they were met."""
+    """Goals and how they were met; figures have none."""
 
     goals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def figure(self, name: str, value: float) -> None:
+        self.figures[name] = round(value, 4)
+        console.print(f"        {name} {value:.3f}", highlight=False)
 
     def at_most(self, name: str, value: float, goal: float) -> None:
         self._note(name, value, goal, ok=value <= goal)
@@ -79,7 +87,11 @@ def cpu(made: dict[int, Model], effort: Effort, score: Score) -> None:
         turns.take(tuple(rows.values()), effort.rounds, tell)
         show(f"One 1080p camera at {size}, one core", turns, tuple(rows))
         for mine, theirs, goal in goals:
-            score.at_most(f"{mine} / {theirs}, {size}", turns.ratio(mine, theirs), goal)
+            ratio = turns.ratio(mine, theirs)
+            if size == GOAL_SIZE:
+                score.at_most(f"{mine} / {theirs}", ratio, goal)
+            else:
+                score.figure(f"{mine} / {theirs}, {size}", ratio)
 
 
 def accuracy(made: dict[int, Model], _: Effort, score: Score) -> None:
@@ -98,7 +110,9 @@ def cameras(made: dict[int, Model], effort: Effort, _: Score) -> None:
     names = ("limit", "ours", "ours calibrated", "ultralytics best", "roboflow")
     for count in (2, 4, 8):
         turns = Turns()
-        rows = pipelines(made[320], clips.crowd(), frames=max(effort.frames // count, 40), cameras=count)
+        rows = pipelines(
+            made[GOAL_SIZE], clips.crowd(), frames=max(effort.frames // count, 40), cameras=count
+        )
         turns.take([rows[name] for name in names], max(1, effort.rounds // 2), tell)
         show(f"{count} 1080p cameras at 320, all cores", turns, names)
 
@@ -107,19 +121,22 @@ def motion(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """An empty street with the motion gate."""
     for size, model in made.items():
         found = scenarios.motion(model, rounds=effort.rounds, frames=effort.frames, tell=tell)
-        score.at_most(f"motion gate / ungated, {size}", found["ratio"], 0.15)
+        if size == GOAL_SIZE:
+            score.at_most("motion gate / ungated", found["ratio"], 0.15)
+        else:
+            score.figure(f"motion gate / ungated, {size}", found["ratio"])
 
 
 def memory(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """Resident memory."""
-    found = scenarios.memory(made[640], frames=max(effort.frames // 4, 30))
+    found = scenarios.memory(made[GOAL_SIZE], frames=max(effort.frames // 4, 30))
     score.at_most("memory of one camera, MB", found["one_mb"], 200)
     score.at_most("memory of each further camera, MB", found["further_mb"], 40)
 
 
 def latency(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """End-to-end latency, unsaturated."""
-    found = scenarios.latency(made[320], seconds=effort.live_s)
+    found = scenarios.latency(made[GOAL_SIZE], seconds=effort.live_s)
     score.at_most("latency p99, inference times", found["p99_inferences"], 2.0)
 
 
@@ -135,20 +152,20 @@ def overload(made: dict[int, Model], effort: Effort, score: Score) -> None:
 
 def live(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """Four live RTSP cameras."""
-    found = scenarios.live(made[320], seconds=effort.live_s)
+    found = scenarios.live(made[GOAL_SIZE], seconds=effort.live_s)
     score.at_least("live, fps of 100", found["fps"], 98)
     score.at_most("live, cores", found["cores"], 1.0)
 
 
 def unplugged(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """One of three cameras is pulled."""
-    found = scenarios.unplugged(made[320], seconds=effort.live_s)
+    found = scenarios.unplugged(made[GOAL_SIZE], seconds=effort.live_s)
     score.at_most("unplugged, change of the others' fps", found["change"], 0.01)
 
 
 def outage(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """The broker is away."""
-    found = scenarios.outage(made[320], outage_s=effort.outage_s)
+    found = scenarios.outage(made[GOAL_SIZE], outage_s=effort.outage_s)
     tell(f"{found['events']:.0f} events around {effort.outage_s:g} s without a broker")
     if not found["events"]:
         raise SystemExit("no event was made: the outage shows nothing")
@@ -206,7 +223,7 @@ def main() -> None:
     for name in given.only or PARTS:
         PARTS[name](made, effort, score)
     if given.json:
-        print(json.dumps({"goals": score.goals}))
+        print(json.dumps({"goals": score.goals, "figures": score.figures}))
     sys.exit(0 if all(goal["ok"] for goal in score.goals.values()) else 1)
 
 

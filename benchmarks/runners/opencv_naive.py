@@ -1,4 +1,4 @@
-"""A naive loop as tutorials show it: VideoCapture, a square letterbox, a session, NMS. No tracking, no rules."""
+"""A loop as tutorials show it: VideoCapture, a square letterbox, a session, NMS. No tracking, no rules."""
 
 import cv2
 import numpy as np

@@ -1,6 +1,6 @@
 """roboflow `InferencePipeline` over a local model package: detection only, the sink counts.
 
-The package is the library's own format for a model from disk (`ALLOW_INFERENCE_MODELS_DIRECTLY_ACCESS_LOCAL_PACKAGES`).
+The package is the library's own format for a model from disk, which it has to be allowed to read.
 """
 
 import json

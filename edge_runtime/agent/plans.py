@@ -44,11 +44,9 @@ def camera_plan(
     """
     camera = settings.cameras[name]
     manifest = model.bundle.manifest
-    source = SourceSpec(name, camera.source, camera.transport, decoding=decoding)
     live = is_live(name, camera)
-    motion = camera.motion
     return CameraPlan(
-        source=source,
+        source=SourceSpec(name, camera.source, camera.transport, decoding=decoding),
         detector=detector_of(model, camera.model),
         context=RuleContext(
             site=settings.site,
@@ -62,27 +60,14 @@ def camera_plan(
         realtime=camera.realtime,
         loop=camera.loop,
         deadline_s=camera.deadline_s if live else None,
-        motion=MotionOptions(
-            gate=motion.gate,
-            threshold=motion.threshold,
-            hold_s=motion.hold_s,
-            look_every_s=motion.look_every_s,
-            masks=motion.masks,
-        ),
+        motion=MotionOptions(**camera.motion.model_dump()),
         tracker=TrackerOptions(
             high_score=shown_score(settings.models[camera.model], manifest.task),
             low_score=LOW_SCORE,
-            confirm_frames=camera.tracker.confirm_frames,
-            max_lost_s=camera.tracker.max_lost_s,
+            **camera.tracker.model_dump(),
         ),
-        zones=tuple(
-            Zone(zone, area.polygon, labels=area.labels, dwell_s=area.dwell_s, settle_s=area.settle_s)
-            for zone, area in camera.zones.items()
-        ),
-        lines=tuple(
-            Line(line, way.start, way.end, a_to_b=way.a_to_b, b_to_a=way.b_to_a, labels=way.labels)
-            for line, way in camera.lines.items()
-        ),
+        zones=tuple(Zone(zone, **area.model_dump()) for zone, area in camera.zones.items()),
+        lines=tuple(Line(line, **way.model_dump()) for line, way in camera.lines.items()),
     )
 
 

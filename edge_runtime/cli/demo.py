@@ -77,7 +77,7 @@ def run_demo(folder: Path, *, as_json: bool) -> ExitCode:
         print_json(report)
     else:
         _tell(report, screen)
-    return outcome(status)
+    return outcome(status, stopped=stop.is_set())
 
 
 def prepare(folder: Path) -> Path:

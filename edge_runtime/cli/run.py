@@ -31,7 +31,7 @@ def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
         quiet: No table, no progress lines.
 
     Returns:
-        OK; REMOTE when a camera failed for good; STORAGE when events were lost.
+        OK; REMOTE when it ended by itself and a camera had failed for good; STORAGE when events were lost.
 
     Raises:
         EdgeRuntimeError: The settings are wrong, a model does not open, …
@@ -45,7 +45,7 @@ def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
         print_json(status)
     elif not quiet:
         screen.print(status_table(status))
-    return outcome(status)
+    return outcome(status, stopped=stop.is_set())
 
 
 def watch(settings: AgentSettings, screen: Console, stop: threading.Event, *, quiet: bool) -> AgentStatus:
@@ -60,11 +60,16 @@ def watch(settings: AgentSettings, screen: Console, stop: threading.Event, *, qu
         return agent.run(stop, show)
 
 
-def outcome(status: AgentStatus) -> ExitCode:
-    """Give the exit code that a finished run deserves: lost events before failed cameras."""
+def outcome(status: AgentStatus, *, stopped: bool) -> ExitCode:
+    """Give the exit code that a run deserves: lost events before failed cameras.
+
+    Args:
+        status: At the end.
+        stopped: Somebody asked it to stop, which is no failure whatever the cameras did.
+    """
     if any(sink.dropped for sink in status.sinks):
         return ExitCode.STORAGE
-    if any(camera.state is CameraState.FAILED for camera in status.cameras):
+    if not stopped and any(camera.state is CameraState.FAILED for camera in status.cameras):
         return ExitCode.REMOTE
     return ExitCode.OK
 

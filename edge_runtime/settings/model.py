@@ -133,11 +133,14 @@ class MotionSettings(Settings):
 
     gate: bool = Field(default=False, description="true: skip pictures in which nothing moves")
     threshold: Fraction = Field(
-        default=0.004, description="share of the picture that has to change to count as motion"
+        default=0.001, description="share of the picture that has to change to count as motion"
     )
-    hold_s: Seconds = Field(default=3.0, description="seconds the gate stays open after the last motion")
+    hold_s: Seconds = Field(default=2.0, description="seconds the gate stays open after the last motion")
     look_every_s: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="a still picture is inferred this often all the same"
+        default=30.0, description="a still, empty picture is inferred this often all the same"
+    )
+    watch_every_s: Annotated[float, Field(gt=0)] = Field(
+        default=0.5, description="a still picture with somebody in it is inferred this often"
     )
     masks: tuple[Polygon, ...] = Field(
         default=(), description="polygons in which motion does not count (a clock, a screen, a tree)"
@@ -147,7 +150,9 @@ class MotionSettings(Settings):
 class TrackerSettings(Settings):
     """How detections become tracks."""
 
-    max_lost_s: Seconds = Field(default=2.0, description="seconds a track outlives its last detection")
+    max_lost_s: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="seconds a track outlives its last detection"
+    )
     confirm_frames: int = Field(default=3, ge=1, description="detections before a track counts")
 
 
@@ -220,6 +225,17 @@ class CameraSettings(Settings):
     tracker: TrackerSettings = TrackerSettings()
     zones: dict[Name, ZoneSettings] = Field(default_factory=dict, description="areas, by name")
     lines: dict[Name, LineSettings] = Field(default_factory=dict, description="lines to cross, by name")
+
+    @model_validator(mode="after")
+    def _tracks_outlive_a_frame(self) -> Self:
+        pause_s = max(1 / self.fps if self.fps else 0, self.motion.watch_every_s if self.motion.gate else 0)
+        if self.tracker.max_lost_s <= pause_s:
+            raise _refuse(
+                f"tracks end after {self.tracker.max_lost_s:g} s, but pictures are {pause_s:g} s apart",
+                "`tracker.max_lost_s` longer than that",
+                "Raise it, `fps`, or lower `motion.watch_every_s`.",
+            )
+        return self
 
     @property
     def shown_source(self) -> str:

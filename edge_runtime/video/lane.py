@@ -17,7 +17,7 @@ class Lane:
 
     def __init__(self, plan: CameraPlan) -> None:
         self._tracker = Tracker(plan.tracker)
-        self._rules = Rules(plan.zones, plan.lines, plan.context)
+        self._rules = Rules(plan.zones, plan.lines, plan.context, lost_after_s=plan.tracker.max_lost_s)
         self._last: Frame | None = None
         self.occupied = False
         """Whether the last frame had tracked objects; read by the motion gate from another thread."""

@@ -19,7 +19,8 @@ Gst.init(None)
 
 def launch_line(clip: str, size: tuple[int, int] | None) -> str:
     if size is None:
-        return f"( filesrc location={clip} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+        payload = "rtph264pay name=pay0 pt=96 config-interval=1"
+        return f"( filesrc location={clip} ! qtdemux ! h264parse ! {payload} )"
     width, height = size
     return (
         f"( filesrc location={clip} ! decodebin ! videoscale ! videoconvert"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.analytics.rules import RuleContext
-
 from edge_runtime.contract.event import CameraStateChanged, Event
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import CameraStatus

@@ -62,7 +62,7 @@ def test_counts_of_a_camera_without_rules_are_empty() -> None:
 def test_a_run_ends_with_the_code_it_deserves(
     cameras: tuple[CameraStatus, ...], sinks: tuple[SinkStatus, ...], code: int
 ) -> None:
-    assert outcome(status(*cameras, sinks=sinks)) == code
+    assert outcome(status(*cameras, sinks=sinks), stopped=False) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

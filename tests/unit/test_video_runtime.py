@@ -1,4 +1,4 @@
-"""The frame route with real clips and real threads; only the detector is a small one that implements the port."""
+"""The frame route with real clips and real threads; only the detector is a small stand-in for the port."""
 
 import itertools
 import threading
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from edge_runtime.analytics.rules import Line, Zone
 
+from edge_runtime.analytics.rules import Line, Zone
 from edge_runtime.contract.event import LineCrossed, ZoneEntered, ZoneLeft
 from edge_runtime.contract.status import CameraState, DropCause
 from edge_runtime.video.motion import MotionOptions
