@@ -36,7 +36,9 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen((MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")))
+        self._process = subprocess.Popen(
+            (MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")), stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 10
         while not self._listens():
             if time.monotonic() > deadline:

@@ -7,7 +7,7 @@ process through `runners/ours.py`.
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,9 +21,10 @@ from stores import store
 from tests.simulators.rtsp import RtspServer
 
 Findings = dict[str, float]
+Tell = Callable[[str], None]
 
 
-def motion(model: Model, *, rounds: int, frames: int, tell: Any) -> Findings:
+def motion(model: Model, *, rounds: int, frames: int, tell: Tell) -> Findings:
     """CPU a decoded frame of an empty street with the gate, over the same without."""
     clip = str(clips.empty())
     section = {"cores": CORES[-1:], "warm_up": 130, "frames": frames}
@@ -57,7 +58,7 @@ def memory(model: Model, *, frames: int, most: int = 8) -> Findings:
     return {"one_mb": peaks[1], "further_mb": (peaks[most] - peaks[1]) / (most - 1)}
 
 
-def latency(model: Model, *, seconds: float) -> Findings:
+def latency(model: Model, *, seconds: float, tell: Tell) -> Findings:
     """One camera in real time, far from saturation: how late are its events, in inference times?"""
     settings = store(
         model.bundle, [str(clips.crowd())], engine="onnxruntime", workers=len(CORES),
@@ -65,10 +66,11 @@ def latency(model: Model, *, seconds: float) -> Findings:
     )  # fmt: skip
     camera = _live(settings, seconds)["cameras"]["camera-1"]
     inference = camera["inference_ms"][0]
-    return {"p99_inferences": camera["latency_ms"][2] / inference, "inference_ms": inference}
+    tell(f"latency {_spread(camera['latency_ms'])}, inference {_spread(camera['inference_ms'])}")
+    return {"p99_inferences": camera["latency_ms"][2] / inference}
 
 
-def overload(model: Model, *, seconds: float, cameras: int = 4) -> Findings:
+def overload(model: Model, *, seconds: float, tell: Tell, cameras: int = 4) -> Findings:
     """More frames than the workers can take: ages, shares, and whether every frame is accounted for."""
     settings = store(
         model.bundle, [str(clips.small())] * cameras, engine="onnxruntime", workers=len(CORES),
@@ -81,6 +83,11 @@ def overload(model: Model, *, seconds: float, cameras: int = 4) -> Findings:
         camera["decoded"] - camera["inferred"] - sum(camera["dropped"].values())
         for camera in result["end"].values()
     )
+    for name, camera in result["cameras"].items():
+        tell(
+            f"{name}: {camera['fps']:.1f} of {camera['offered_fps']:.1f} fps, age"
+            f" {_spread(camera['latency_ms'])}, inference {_spread(camera['inference_ms'])}"
+        )
     return {
         "factor": sum(camera["offered_fps"] for camera in seen) / sum(rates),
         "age_inferences": max(camera["latency_ms"][1] / camera["inference_ms"][0] for camera in seen),
@@ -135,7 +142,13 @@ def outage(model: Model, *, outage_s: float) -> Findings:
         return {"lost": len(made - ear.heard), "events": len(made)}
 
 
-def _live(settings: dict[str, Any], seconds: float, *, when_measuring: Any = None) -> Result:
+def _spread(milliseconds: list[float]) -> str:
+    return " / ".join(f"{value:.0f}" for value in milliseconds) + " ms (p50 / p95 / p99)"
+
+
+def _live(
+    settings: dict[str, Any], seconds: float, *, when_measuring: Callable[[], None] | None = None
+) -> Result:
     """Run our agent for a while; call `when_measuring` once its measured section has begun."""
     row = Row("live", "ours.py", {"cores": CORES, "settings": settings, "warm_up_s": 8, "seconds": seconds})
     with _started(row) as process:

@@ -136,13 +136,13 @@ def memory(made: dict[int, Model], effort: Effort, score: Score) -> None:
 
 def latency(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """End-to-end latency, unsaturated."""
-    found = scenarios.latency(made[GOAL_SIZE], seconds=effort.live_s)
+    found = scenarios.latency(made[GOAL_SIZE], seconds=effort.live_s, tell=tell)
     score.at_most("latency p99, inference times", found["p99_inferences"], 2.0)
 
 
 def overload(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """More frames than the capacity."""
-    found = scenarios.overload(made[640], seconds=effort.live_s)
+    found = scenarios.overload(made[640], seconds=effort.live_s, tell=tell)
     tell(f"{found['factor']:.1f} times more frames than were inferred")
     score.at_least("overload, offered / inferred", found["factor"], 3.0)
     score.at_most("overload, age p95, inference times", found["age_inferences"], 2.0)
@@ -153,6 +153,7 @@ def overload(made: dict[int, Model], effort: Effort, score: Score) -> None:
 def live(made: dict[int, Model], effort: Effort, score: Score) -> None:
     """Four live RTSP cameras."""
     found = scenarios.live(made[GOAL_SIZE], seconds=effort.live_s)
+    tell(f"{found['rss_mb']:.0f} MB")
     score.at_least("live, fps of 100", found["fps"], 98)
     score.at_most("live, cores", found["cores"], 1.0)
 
