@@ -69,7 +69,7 @@ Part = Callable[[dict[int, Model], Effort, Score], None]
 
 
 def tell(line: str) -> None:
-    console.print(line, style="dim", highlight=False)
+    console.print(line, style="dim", highlight=False, soft_wrap=True)
 
 
 def cpu(made: dict[int, Model], effort: Effort, score: Score) -> None:

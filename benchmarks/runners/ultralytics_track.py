@@ -30,6 +30,7 @@ def main() -> None:
     for result in model.track(
         source,
         stream=True,
+        stream_buffer=True,  # several recordings: every frame, as with one
         imgsz=asked["size"],
         conf=0.25,
         classes=[0],

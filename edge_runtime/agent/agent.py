@@ -58,6 +58,7 @@ class Agent:
             self._open_models(opened)
             live = frozenset(name for name, camera in settings.cameras.items() if is_live(name, camera))
             self._outlets = Outlets(settings, live)
+            opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
                 workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
             )
@@ -95,7 +96,7 @@ class Agent:
         Returns:
             The last status.
         """
-        self._opened.close()
+        self._runtime.close()
         facts = {
             "Device profile": self._profile.title,
             **{
@@ -104,8 +105,9 @@ class Agent:
                 for name, model in self._models.items()
             },
         }
-        self._outlets.finish(self.status(), facts)
-        return self.status()
+        with self._opened:
+            self._outlets.finish(self.status(), facts)
+            return self.status()
 
     def status(self) -> AgentStatus:
         """Tell how everything is doing."""

@@ -100,11 +100,15 @@ class Outlets:
             facts: What ran, for the reports.
         """
         self.report(status)
+        self.close()
+        for report in self._reports:
+            report.finish(status, facts)
+
+    def close(self) -> None:
+        """Hand over what is owed and finish pictures. Idempotent."""
         self._hub.close()
         for sink in self._scenes:
             sink.close()
-        for report in self._reports:
-            report.finish(status, facts)
 
     def _leave_out(self, sink: SceneSink, error: EdgeRuntimeError) -> None:
         with self._lock:
