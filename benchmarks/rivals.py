@@ -55,13 +55,17 @@ def roboflow() -> Path:
     return _environment("roboflow-venv", ROBOFLOW)
 
 
+def as_installed() -> dict[str, str]:
+    """The environment variables under which a runner starts the threads it likes."""
+    return os.environ | {"YOLO_CONFIG_DIR": str(CACHE / "yolo-config")}
+
+
 def one_thread() -> dict[str, str]:
-    """The environment variables under which every runner, ours too, is started: one thread a library."""
-    return os.environ | {
+    """The environment variables under which every runner, ours too, is compared: one thread a library."""
+    return as_installed() | {
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OPENCV_FFMPEG_THREADS": "1",
-        "YOLO_CONFIG_DIR": str(CACHE / "yolo-config"),
     }
 
 

@@ -25,7 +25,7 @@ import scenarios
 from model import POINT, Model, models
 from rich.console import Console
 from rich.table import Table
-from rows import Turns, pipelines
+from rows import Turns, as_installed, pipelines
 
 console = Console(stderr=True)
 
@@ -92,6 +92,16 @@ def cpu(made: dict[int, Model], effort: Effort, score: Score) -> None:
                 score.at_most(f"{mine} / {theirs}", ratio, goal)
             else:
                 score.figure(f"{mine} / {theirs}, {size}", ratio)
+
+
+def installed(made: dict[int, Model], effort: Effort, score: Score) -> None:
+    """CPU per frame with the threads a rival starts when nobody tells it otherwise; figures, no goals."""
+    turns = Turns()
+    rows = as_installed(made[GOAL_SIZE], clips.crowd(), frames=effort.frames)
+    turns.take(tuple(rows.values()), effort.rounds, tell)
+    for theirs in ("ultralytics best", "ultralytics square", "roboflow"):
+        for mine in ("ours", "ours calibrated"):
+            score.figure(f"{mine} / {theirs} as installed", turns.ratio(mine, theirs))
 
 
 def accuracy(made: dict[int, Model], _: Effort, score: Score) -> None:
@@ -175,6 +185,7 @@ def outage(made: dict[int, Model], effort: Effort, score: Score) -> None:
 
 PARTS: dict[str, Part] = {
     "cpu": cpu,
+    "installed": installed,
     "accuracy": accuracy,
     "cameras": cameras,
     "motion": motion,

@@ -21,7 +21,8 @@ os.environ |= {
 from meter import Meter, one_thread_sessions, order
 
 asked = order()  # before torch and onnxruntime count the cores they may use
-one_thread_sessions()
+if not asked.get("as_installed"):
+    one_thread_sessions()
 
 from inference import InferencePipeline  # noqa: E402
 

@@ -13,7 +13,8 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 from meter import Meter, one_thread_sessions, order
 
 asked = order()  # before torch and onnxruntime count the cores they may use
-one_thread_sessions()
+if not asked.get("as_installed"):
+    one_thread_sessions()
 
 from ultralytics import YOLO  # noqa: E402
 

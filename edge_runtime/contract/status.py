@@ -24,7 +24,7 @@ class DropCause(StrEnum):
     SAMPLED = "sampled"
     """Not due at the camera's target rate."""
     STILL = "still"
-    """The motion gate saw nothing move."""
+    """The motion gate saw nothing move, or the decoder dozed."""
     REPLACED = "replaced"
     """A newer frame of a live camera came before a worker was free."""
     LATE = "late"
@@ -50,7 +50,7 @@ class CameraStatus:
         name: The camera.
         state: Where it is in its life.
         reason: Why, for a person; empty when online.
-        decoded: Frames decoded so far.
+        decoded: Frames that came so far; while dozing, those passed over count, too.
         inferred: Frames a model looked at.
         dropped: Frames not inferred, by cause.
         reconnects: How often the source was opened again.

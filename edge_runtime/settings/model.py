@@ -142,6 +142,11 @@ class MotionSettings(Settings):
     watch_every_s: Annotated[float, Field(gt=0)] = Field(
         default=0.5, description="a still picture with somebody in it is inferred this often"
     )
+    doze_after_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=5.0,
+        description="after this long without motion only key frames are decoded; what moves is then seen"
+        " one key frame later at most, and nothing is lost; null: decode everything",
+    )
     masks: tuple[Polygon, ...] = Field(
         default=(), description="polygons in which motion does not count (a clock, a screen, a tree)"
     )

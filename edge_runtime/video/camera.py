@@ -109,15 +109,29 @@ class Camera:
             self._on_time_ns = time.monotonic_ns()
             cpu_ns = time.thread_time_ns()
             for decoded in source.frames():
-                if self._stop.is_set():
-                    return
-                frame = self._frame(decoded, source)
-                if frame is not None and self._due(frame) and not self._offer(frame):
+                if self._stop.is_set() or not self._take(decoded, source):
                     return
                 spent_ns, cpu_ns = time.thread_time_ns() - cpu_ns, time.thread_time_ns()
-                self._tally.decoded(spent_ns, source.progress)
+                self._tally.spent(spent_ns, source.progress)
         finally:
             source.close()
+
+    def _take(self, decoded: Decoded, source: VideoSource) -> bool:
+        """Do with one step of the source what is to be done; False: stop reading."""
+        if decoded.passed is not None:
+            self._tally.decoded(decoded.passed)
+            self._tally.dropped(DropCause.STILL, decoded.passed)
+            self._on_time_ns = time.monotonic_ns() if decoded.on_time else self._on_time_ns
+            return True
+        if decoded.glance and decoded.picture is not None and self._gate.moving(decoded.picture):
+            source.doze(False)
+            return True
+        self._tally.decoded(1)
+        frame = self._frame(decoded, source)
+        if frame is not None and self._due(frame) and not self._offer(frame):
+            return False
+        source.doze(not self._lane.occupied and self._gate.calm(self._stamp.pts_ns))
+        return True
 
     def _frame(self, decoded: Decoded, source: VideoSource) -> Frame | None:
         if decoded.picture is None:
@@ -173,7 +187,8 @@ class Camera:
         if not self._tally.changed(state, reason):
             return
         level = logging.INFO if state in {CameraState.ONLINE, CameraState.ENDED} else logging.WARNING
-        log.log(level, "camera '%s' is %s %s", self._plan.name, state.value, reason)
+        told = reason.removeprefix(f"camera '{self._plan.name}': ")
+        log.log(level, "camera '%s' is %s%s", self._plan.name, state.value, f": {told}" if told else "")
         self._changes += 1
         context, stamp = self._plan.context, self._stamp
         now_ns = time.time_ns() if self._plan.source.live else stamp.time_ns

@@ -33,6 +33,8 @@ class MotionOptions:
         hold_s: How long the gate stays open after the last motion.
         look_every_s: In an empty still picture, one frame passes this often all the same.
         watch_every_s: In a still picture with tracked objects, one frame passes this often.
+        doze_after_s: When nothing has moved for this long, key frames alone are decoded until one shows
+            something new; then all since the one before are. None: every frame is decoded.
         masks: Polygons, fractions of width and height, in which motion is ignored.
     """
 
@@ -41,6 +43,7 @@ class MotionOptions:
     hold_s: float = 2.0
     look_every_s: float = 30.0
     watch_every_s: float = 0.5
+    doze_after_s: float | None = 5.0
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
 
 
@@ -74,7 +77,7 @@ class MotionGate:
         options = self._options
         if not options.gate:
             return True
-        if self._moving(picture):
+        if self.moving(picture):
             self._moved_ns = pts_ns
         pause_s = options.watch_every_s if occupied else options.look_every_s
         passes = (
@@ -86,7 +89,14 @@ class MotionGate:
             self._passed_ns = pts_ns
         return passes
 
-    def _moving(self, picture: Picture) -> bool:
+    def calm(self, pts_ns: int) -> bool:
+        """Tell whether nothing has moved for so long that key frames are enough."""
+        options = self._options
+        patience_s = options.doze_after_s
+        return options.gate and patience_s is not None and pts_ns - self._moved_ns >= patience_s * 1e9
+
+    def moving(self, picture: Picture) -> bool:
+        """Compare a picture with the background, and let it become part of it."""
         small = cv2.resize(picture.luma, (COLUMNS, ROWS), interpolation=cv2.INTER_LINEAR)
         now = cv2.blur(small, (3, 3)).astype(np.float32)
         if self._background is None:

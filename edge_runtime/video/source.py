@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 from edge_runtime.contract.address import redact
 from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.errors import CameraError, EdgeRuntimeError, InputError
-from edge_runtime.contract.frame import Picture
 from edge_runtime.video.decode import to_picture
+from edge_runtime.video.decoder import Decoded, Decoder
 
 MAX_CORRUPT = 50
 """Packets in a row that do not decode before the stream is given up: two seconds of 25 fps video."""
@@ -93,21 +93,6 @@ class SourceSpec:
         return redact(self.url)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """One picture as the source gave it.
-
-    Args:
-        picture: The pixels; None for a packet that did not decode.
-        source_ns: The stream's own time; None when it gives none.
-        on_time: Whether reading it meant waiting for the camera.
-    """
-
-    picture: Picture | None
-    source_ns: int | None
-    on_time: bool
-
-
 class VideoSource:
     """An open source.
 
@@ -126,12 +111,14 @@ class VideoSource:
         self._catch_up = False
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
+        self._decoder: Decoder | None = None
         if spec.kind is SourceKind.FOLDER:
             self._images = _images(spec)
             self.period_ns = IMAGE_PERIOD_NS
         else:
             self._container = self._open()
             self._stream = self._configure(self._container)
+            self._decoder = Decoder(self._stream)
 
     def close(self) -> None:
         """Close the stream. Idempotent."""
@@ -145,6 +132,11 @@ class VideoSource:
             self._catch_up = behind
             self._stream.codec_context.skip_frame = "NONKEY" if behind else "DEFAULT"
 
+    def doze(self, wanted: bool) -> None:
+        """Decode key frames only while nothing moves; see `Decoder`. Images are always decoded."""
+        if self._decoder is not None:
+            self._decoder.doze(wanted)
+
     def frames(self) -> Iterator[Decoded]:
         """Decode to the end of a recording, or until a live source fails.
 
@@ -152,14 +144,15 @@ class VideoSource:
             CameraError: A live source ended, timed out or sends only garbage; retryable.
             InputError: A recording holds no picture that decodes.
         """
-        if self._container is None or self._stream is None:
+        if self._container is None or self._stream is None or self._decoder is None:
             yield from self._read_images()
             return
         corrupt = good = 0
-        for decoded in self._decode(self._container, self._stream):
+        for decoded in self._decode(self._container, self._stream, self._decoder):
             yield decoded
-            corrupt = corrupt + 1 if decoded.picture is None else 0
-            good += decoded.picture is not None
+            if decoded.passed is None:
+                corrupt = corrupt + 1 if decoded.picture is None else 0
+                good += decoded.picture is not None
             if corrupt >= MAX_CORRUPT and self.spec.live:
                 raise CameraError(
                     f"camera '{self.spec.camera}'",
@@ -176,13 +169,14 @@ class VideoSource:
             raise self._error("at least one picture", "no packet that decodes")
         self.progress = 1.0
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[Decoded]:
+    def _decode(self, container: InputContainer, stream: VideoStream, decoder: Decoder) -> Iterator[Decoded]:
         packets = container.demux(stream)
         while True:
             asked = time.monotonic()
             try:
                 packet = next(packets)
             except (StopIteration, av.error.EOFError):
+                yield from decoder.end()
                 return
             except (av.error.FFmpegError, OSError) as error:
                 if self.spec.live:
@@ -191,17 +185,7 @@ class VideoSource:
                 return
             on_time = time.monotonic() - asked > ON_TIME_S
             self._note_progress(packet.pos, container.size)
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                yield Decoded(None, None, on_time=on_time)
-                continue
-            for frame in frames:
-                source_ns = _source_ns(frame)
-                if frame.is_corrupt:
-                    yield Decoded(None, source_ns, on_time=on_time)
-                else:
-                    yield Decoded(to_picture(frame), source_ns, on_time=on_time)
+            yield from decoder.decode(packet, on_time=on_time)
 
     def _note_progress(self, position: int | None, size: int) -> None:
         if self.progress is not None and position is not None and size > 0:
@@ -263,18 +247,15 @@ class VideoSource:
         return InputError(camera, expected=expected, got=got, do="Check the path, or record the file again")
 
 
-def _source_ns(frame: av.VideoFrame) -> int | None:
-    if frame.pts is None or frame.time_base is None:
-        return None
-    return int(frame.pts * frame.time_base * 1_000_000_000)
-
-
 def _check_file(spec: SourceSpec) -> None:
     path = Path(spec.url)
     problem = f"camera '{spec.camera}': {spec.shown}"
     if not path.exists():
         raise InputError(
-            problem, expected="a file", got="no such file", do=f"It was looked for at {path.absolute()}"
+            problem,
+            expected="a file",
+            got="no such file",
+            do=f"It was looked for at {redact(str(path.absolute()))}",
         )
     if not os.access(path, os.R_OK):
         raise InputError(

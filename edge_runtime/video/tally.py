@@ -46,17 +46,21 @@ class Tally:
         with self._lock:
             self._reconnects += 1
 
-    def decoded(self, cpu_ns: int, progress: float | None) -> None:
-        """Count a frame out of the decoder, and the CPU time it took."""
+    def spent(self, cpu_ns: int, progress: float | None) -> None:
+        """Note the CPU time that reading took, and how far it came."""
         with self._lock:
-            self._decoded += 1
             self._cpu_ns += cpu_ns
             self._progress = progress
 
-    def dropped(self, cause: DropCause) -> None:
-        """Count a frame that no model looked at."""
+    def decoded(self, frames: int) -> None:
+        """Count frames that came."""
         with self._lock:
-            self._dropped[cause] += 1
+            self._decoded += frames
+
+    def dropped(self, cause: DropCause, frames: int = 1) -> None:
+        """Count frames that no model looked at."""
+        with self._lock:
+            self._dropped[cause] += frames
 
     def inferred(self, inference_ns: int, cpu_ns: int) -> None:
         """Count a frame that a model looked at."""

@@ -9,7 +9,8 @@ import pytest
 
 from edge_runtime.contract.errors import CameraError, InputError
 from edge_runtime.contract.frame import PixelFormat
-from edge_runtime.video.source import Decoded, SourceKind, SourceSpec, VideoSource
+from edge_runtime.video.decoder import Decoded
+from edge_runtime.video.source import SourceKind, SourceSpec, VideoSource
 from tests.simulators.clips import moving_square, write_clip
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_runtime.analytics.rules import Line, Zone
@@ -179,3 +180,34 @@ def test_close_lets_what_was_read_go_through(clip: Path) -> None:
     status = watcher.runtime.status()[0]
     assert status.inferred == len(watcher.scenes)
     assert watcher.runtime.finished()
+
+
+def test_dozing_decodes_key_frames_only_and_loses_nothing(tmp_path: Path) -> None:
+    """20 s of nothing, then the square walks in between two key frames (one a second), then nothing again."""
+    empty = np.full((240, 320, 3), 90, np.uint8)
+    images = [empty] * 510 + list(moving_square(100)) + [empty] * 200
+    path = write_clip(tmp_path / "night.mp4", images)
+    runs = {}
+    for doze_after_s in (None, 2.0):
+        watcher = Watcher()
+        motion = MotionOptions(gate=True, hold_s=1.0, doze_after_s=doze_after_s, look_every_s=1e6)
+        watcher.runtime.add(plan("door", path, motion=motion))
+        status = watcher.finish()["door"]
+        assert status.decoded == len(images) == status.inferred + sum(status.dropped.values())
+        runs[doze_after_s] = [(s.frame.pts_ns, len(s.tracks)) for s in watcher.scenes]
+    awake, dozed = runs[None], runs[2.0]
+    # Both see the square from its first frame on, at the same source times.
+    first = 510 * 40_000_000
+    assert [scene for scene in dozed if first <= scene[0] < first + 100 * 40_000_000] == [
+        scene for scene in awake if first <= scene[0] < first + 100 * 40_000_000
+    ]
+    assert len([scene for scene in dozed if scene[1]]) >= 95
+
+
+def test_dozing_camera_wakes_at_the_end_of_a_stream_without_key_frames(tmp_path: Path) -> None:
+    empty = np.full((240, 320, 3), 90, np.uint8)
+    path = write_clip(tmp_path / "night.mp4", [empty] * 300, options={"g": "1000"})
+    watcher = Watcher()
+    watcher.runtime.add(plan("door", path, motion=MotionOptions(gate=True, doze_after_s=1.0)))
+    status = watcher.finish()["door"]
+    assert status.decoded == 300 == status.inferred + sum(status.dropped.values())
