@@ -137,10 +137,7 @@ class MotionSettings(Settings):
     )
     hold_s: Seconds = Field(default=2.0, description="seconds the gate stays open after the last motion")
     look_every_s: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="a still, empty picture is inferred this often all the same"
-    )
-    watch_every_s: Annotated[float, Field(gt=0)] = Field(
-        default=0.5, description="a still picture with somebody in it is inferred this often"
+        default=30.0, description="a still picture is inferred this often all the same"
     )
     doze_after_s: Annotated[float, Field(gt=0)] | None = Field(
         default=5.0,
@@ -233,12 +230,12 @@ class CameraSettings(Settings):
 
     @model_validator(mode="after")
     def _tracks_outlive_a_frame(self) -> Self:
-        pause_s = max(1 / self.fps if self.fps else 0, self.motion.watch_every_s if self.motion.gate else 0)
+        pause_s = 1 / self.fps if self.fps else 0
         if self.tracker.max_lost_s <= pause_s:
             raise _refuse(
                 f"tracks end after {self.tracker.max_lost_s:g} s, but pictures are {pause_s:g} s apart",
                 "`tracker.max_lost_s` longer than that",
-                "Raise it, `fps`, or lower `motion.watch_every_s`.",
+                "Raise it, or `fps`.",
             )
         return self
 

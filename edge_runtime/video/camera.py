@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 Told: TypeAlias = Literal[CameraState.ONLINE, CameraState.OFFLINE, CameraState.ENDED, CameraState.FAILED]
 """States that are events."""
 
+STILL_EVERY_S = 0.5
+"""While nothing moves, the rules hear this often that everybody is still there, so that stays go on."""
+
 BEHIND_S = 1.0
 """A reader that has not had to wait for its live stream for this long has a backlog and must skip."""
 
@@ -38,9 +41,10 @@ class Camera:
 
     Args:
         plan: What to read and how.
-        lane: Asked whether objects are being tracked, for the motion gate.
+        lane: Asked whether objects are being followed while nothing moves.
         tally: Where its figures go.
-        offer: Takes a frame for inference; blocks while a recording has no room; False: stop reading.
+        offer: Takes a frame to look at; blocks while a recording has no room; False: stop reading.
+        still: Takes a frame that shows nothing new while objects are being followed.
         tell: Takes events about the camera itself.
         stop: Set when the camera is to end.
     """
@@ -52,6 +56,7 @@ class Camera:
         tally: Tally,
         *,
         offer: Callable[[Frame], bool],
+        still: Callable[[Frame], None],
         tell: Callable[[tuple[Event, ...]], None],
         stop: threading.Event,
     ) -> None:
@@ -59,6 +64,7 @@ class Camera:
         self._lane = lane
         self._tally = tally
         self._offer = offer
+        self._still = still
         self._tell = tell
         self._stop = stop
         self._sampler = Sampler(plan.fps)
@@ -70,6 +76,7 @@ class Camera:
         self._changes = 0
         self._started_ns: int | None = None
         self._on_time_ns = 0
+        self._still_ns = 0
 
     def run(self) -> CameraState:
         """Read until the recording ends, the camera cannot work, or it is told to stop.
@@ -130,7 +137,7 @@ class Camera:
         frame = self._frame(decoded, source)
         if frame is not None and self._due(frame) and not self._offer(frame):
             return False
-        source.doze(not self._lane.occupied and self._gate.calm(self._stamp.pts_ns))
+        source.doze(self._gate.calm(self._stamp.pts_ns))
         return True
 
     def _frame(self, decoded: Decoded, source: VideoSource) -> Frame | None:
@@ -164,8 +171,11 @@ class Camera:
         if not self._sampler.due(frame.pts_ns):
             self._tally.dropped(DropCause.SAMPLED)
             return False
-        if not self._gate.passes(frame.picture, frame.pts_ns, occupied=self._lane.occupied):
+        if not self._gate.passes(frame.picture, frame.pts_ns):
             self._tally.dropped(DropCause.STILL)
+            if self._lane.occupied and frame.pts_ns - self._still_ns >= STILL_EVERY_S * 1e9:
+                self._still_ns = frame.pts_ns
+                self._still(frame)
             return False
         return True
 

@@ -20,7 +20,7 @@ class Lane:
         self._rules = Rules(plan.zones, plan.lines, plan.context, lost_after_s=plan.tracker.max_lost_s)
         self._last: Frame | None = None
         self.occupied = False
-        """Whether the last frame had tracked objects; read by the motion gate from another thread."""
+        """Whether the last frame had tracked objects; read by the camera's thread."""
 
     def step(self, frame: Frame, detections: Detections) -> Scene:
         """Follow the objects into one more frame and say what that means."""
@@ -32,6 +32,17 @@ class Lane:
         self._last = frame
         self.occupied = len(tracks) > 0
         return Scene(frame, tracks, self._rules.occupancy, self._rules.crossings, events)
+
+    def still(self, frame: Frame) -> tuple[Event, ...]:
+        """Go on in time without a look: nothing moved, so everybody is where they were."""
+        tracks = self._tracker.still(frame.pts_ns)
+        if tracks is None:
+            return ()
+        picture = frame.picture
+        self._last = frame
+        return self._rules.update(
+            tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
+        )
 
     def finish(self) -> tuple[Event, ...]:
         """Close the stays that are open when the stream is over."""

@@ -1,7 +1,7 @@
 """MotionGate: whether anything moves, from a thumbnail of the luma plane; an empty shop costs almost nothing.
 
-Looks at pixels only: whether a still picture is worth a model all the same (somebody stands in it, or it was
-long ago) is decided here too, but by source time, never by a clock.
+Looks at pixels only, and at source time, never at a clock. Whether objects are being followed is not its
+business: where nothing moves, what was seen is where it was.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ CHANGED = 14.0
 """Grey levels by which a pixel differs from the background before it counts; sensor noise that survives the
 thumbnail stays below half of it."""
 
-LEARN_STILL, LEARN_MOVING = 0.05, 0.005
-"""Share of a look that enters the background: less while something moves, lest it melt in."""
+LEARN = 0.05
+"""Share of each look that enters the background: what stops is part of it after some fifty looks, and what
+walks, however slowly, is somewhere else by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,7 @@ class MotionOptions:
         gate: False: every frame passes.
         threshold: Share of the unmasked picture that must change.
         hold_s: How long the gate stays open after the last motion.
-        look_every_s: In an empty still picture, one frame passes this often all the same.
-        watch_every_s: In a still picture with tracked objects, one frame passes this often.
+        look_every_s: In a still picture, one frame passes this often all the same.
         doze_after_s: When nothing has moved for this long, key frames alone are decoded until one shows
             something new; then all since the one before are. None: every frame is decoded.
         masks: Polygons, fractions of width and height, in which motion is ignored.
@@ -42,7 +42,6 @@ class MotionOptions:
     threshold: float = 0.001
     hold_s: float = 2.0
     look_every_s: float = 30.0
-    watch_every_s: float = 0.5
     doze_after_s: float | None = 5.0
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
 
@@ -66,24 +65,22 @@ class MotionGate:
             cv2.fillPoly(seen, [corners], (0,))
         return seen
 
-    def passes(self, picture: Picture, pts_ns: int, *, occupied: bool) -> bool:
+    def passes(self, picture: Picture, pts_ns: int) -> bool:
         """Tell whether a frame is worth a model.
 
         Args:
             picture: The frame's pixels.
             pts_ns: Its source time.
-            occupied: Whether objects are being tracked.
         """
         options = self._options
         if not options.gate:
             return True
         if self.moving(picture):
             self._moved_ns = pts_ns
-        pause_s = options.watch_every_s if occupied else options.look_every_s
         passes = (
             self._passed_ns is None
             or pts_ns - self._moved_ns <= options.hold_s * 1e9
-            or pts_ns - self._passed_ns >= pause_s * 1e9
+            or pts_ns - self._passed_ns >= options.look_every_s * 1e9
         )
         if passes:
             self._passed_ns = pts_ns
@@ -108,5 +105,5 @@ class MotionGate:
         changed = cv2.bitwise_and(cv2.inRange(difference, shift - CHANGED, shift + CHANGED), self._seen)
         still = int(cv2.countNonZero(changed))
         moving = int(cv2.countNonZero(self._seen)) - still >= self._needed
-        cv2.accumulateWeighted(now, self._background, LEARN_MOVING if moving else LEARN_STILL)
+        cv2.accumulateWeighted(now, self._background, LEARN)
         return moving

@@ -85,7 +85,13 @@ class VideoRuntime:
             self._pipeline.add(plan.name, live=plan.live, deadline_ns=deadline_ns)
             self._cameras[plan.name] = running
         camera = Camera(
-            plan, lane, tally, offer=self._offer(running), tell=self._on_events, stop=running.stop
+            plan,
+            lane,
+            tally,
+            offer=self._offer(running),
+            still=self._still(running),
+            tell=self._on_events,
+            stop=running.stop,
         )
         running.thread = threading.Thread(
             target=self._run_camera, args=(running, camera), name=f"camera-{plan.name}", daemon=True
@@ -162,6 +168,16 @@ class VideoRuntime:
             return True
 
         return offer
+
+    def _still(self, running: _Running) -> Callable[[Frame], None]:
+        def still(frame: Frame) -> None:
+            with self._lock:
+                if not self._pipeline.idle(running.plan.name):
+                    return
+            # Only this thread brings frames of this camera: while it is here, no worker can be in its lane.
+            self._on_events(running.lane.still(frame))
+
+        return still
 
     def _run_camera(self, running: _Running, camera: Camera) -> None:
         state = CameraState.FAILED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.analytics.rules import Line, Zone
-from edge_runtime.contract.event import LineCrossed, ZoneEntered, ZoneLeft
+from edge_runtime.contract.event import CameraStateChanged, LineCrossed, ZoneDwell, ZoneEntered, ZoneLeft
 from edge_runtime.contract.status import CameraState, DropCause
 from edge_runtime.video.motion import MotionOptions
 from tests.simulators.clips import moving_square, write_clip
@@ -211,3 +211,22 @@ def test_dozing_camera_wakes_at_the_end_of_a_stream_without_key_frames(tmp_path:
     watcher.runtime.add(plan("door", path, motion=MotionOptions(gate=True, doze_after_s=1.0)))
     status = watcher.finish()["door"]
     assert status.decoded == 300 == status.inferred + sum(status.dropped.values())
+
+
+def test_who_stands_still_stays_and_costs_nothing(tmp_path: Path) -> None:
+    """The square comes in, stands for 20 s behind a shut gate and a dozing decoder, and leaves."""
+    images = list(moving_square(20))
+    path = write_clip(tmp_path / "still.mp4", [*images, *[images[-1]] * 500, *list(moving_square(40))[20:]])
+    watcher = Watcher()
+    everywhere = Zone(name="room", polygon=((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)), dwell_s=10.0)
+    motion = MotionOptions(gate=True, hold_s=1.0, doze_after_s=2.0, look_every_s=1e6)
+    watcher.runtime.add(plan("door", path, motion=motion, zones=(everywhere,)))
+    status = watcher.finish()["door"]
+    assert status.inferred < 120
+    events = [event for event in watcher.events if not isinstance(event, CameraStateChanged)]
+    assert [event.type for event in events] == ["zone_entered", "zone_dwell", "zone_left"]
+    dwell, left = events[1], events[2]
+    assert isinstance(dwell, ZoneDwell)
+    assert isinstance(left, ZoneLeft)
+    assert 10.0 <= dwell.dwell_s < 12.0
+    assert left.dwell_s > 20.0
