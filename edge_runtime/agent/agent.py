@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import cv2
 import psutil
 
+from edge_runtime.agent.memory import share_arenas
 from edge_runtime.agent.models import bundle_of, open_settings_model
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.plans import LOW_SCORE, camera_plan, is_live
@@ -53,6 +54,7 @@ class Agent:
         self._failed: list[CameraStatus] = []
         # Workers run side by side, one a core: a library's own threads below them only get in the way.
         cv2.setNumThreads(1)
+        share_arenas()
         with ExitStack() as opened:
             self._profile = this_device(settings.profile)
             self._open_models(opened)
