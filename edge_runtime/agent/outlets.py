@@ -5,11 +5,13 @@ events are the hub's business, which never gives up on one.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from edge_runtime.agent.plans import overlay
+from edge_runtime.agent.state_lock import StateLock
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.scene import Scene
@@ -51,12 +53,14 @@ class Outlets:
         self._reports: list[ReportSink] = []
         self._videos: list[AnnotatedVideo] = []
         self._lock = threading.Lock()
-        for number, sink in enumerate(settings.sinks):
+        owes = any(isinstance(sink, MqttSinkSettings) for sink in settings.sinks)
+        self._state_lock = StateLock(settings.state_dir) if owes else None
+        for sink in settings.sinks:
             match sink:
                 case JsonlSinkSettings():
                     events.append(JsonlSink(sink.path, name=f"jsonl {sink.path.name}"))
                 case MqttSinkSettings():
-                    mqtt = _mqtt(sink, settings, number)
+                    mqtt = _mqtt(sink, settings)
                     events.append(mqtt)
                     self._statuses.append(mqtt)
                 case VideoSinkSettings():
@@ -109,6 +113,8 @@ class Outlets:
         self._hub.close()
         for sink in self._scenes:
             sink.close()
+        if self._state_lock is not None:
+            self._state_lock.close()
 
     def _leave_out(self, sink: SceneSink, error: EdgeRuntimeError) -> None:
         with self._lock:
@@ -132,7 +138,7 @@ def _videos(
     ]
 
 
-def _mqtt(sink: MqttSinkSettings, settings: AgentSettings, number: int) -> MqttSink:
+def _mqtt(sink: MqttSinkSettings, settings: AgentSettings) -> MqttSink:
     options = MqttOptions(
         host=sink.host,
         port=sink.port,
@@ -142,5 +148,7 @@ def _mqtt(sink: MqttSinkSettings, settings: AgentSettings, number: int) -> MqttS
         prefix=sink.prefix,
         queue_max_bytes=sink.queue_max_bytes,
     )
-    spool: Path = settings.state_dir / f"mqtt-{number}.sqlite"
+    # Named after the broker, not after its place in the file: what is owed to it must find it again.
+    broker = re.sub(r"[^A-Za-z0-9.]+", "-", f"{sink.host}-{sink.port}-{sink.prefix}")
+    spool: Path = settings.state_dir / f"mqtt-{broker}.sqlite"
     return MqttSink(options, site=settings.site, spool=spool, name=f"mqtt {sink.host}:{sink.port}")

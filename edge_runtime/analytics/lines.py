@@ -153,8 +153,9 @@ class LineWatch:
         )
         self._before.update(zip(ids, here, strict=True))
         steps = crossings(self._line.start, self._line.end, before, anchors)
-        for i in np.flatnonzero(steps).tolist():
-            self._pending[ids[i]] = self._pending.get(ids[i], 0) + int(steps[i])
+        for track, step in zip(ids, steps.tolist(), strict=True):
+            if step:
+                self._pending[track] = self._pending.get(track, 0) + int(step)
         if not (self._pending or self._unclear):
             return []
         return [

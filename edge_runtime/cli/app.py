@@ -125,7 +125,9 @@ def bench(
         str, typer.Argument(help="A bundle (name or folder) or a model file.", show_default=False)
     ],
     task: Task = None,
-    engine: EngineName = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Only this engine; absent: every one that can run it.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads one inference may use.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measure each engine for about this long.")] = 2.0,
     runs: Annotated[int | None, typer.Option(min=1, help="Measure this many inferences instead.")] = None,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from device_profiles.loader import load_profile, profile_names
@@ -69,7 +70,7 @@ def profile_table(profile: DeviceProfile) -> Table:
         runs = f"; {', '.join(support.providers)}" if support.providers else ""
         table.add_row("engine", f"{support.engine}: {takes}{runs}")
     for fact in profile.facts:
-        table.add_row("source", f"{fact.says} [dim]({fact.source})[/]")
+        table.add_row("source", f"{escape(fact.says)} [dim]({escape(fact.source)})[/]")
     return table
 
 

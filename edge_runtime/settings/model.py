@@ -3,6 +3,7 @@
 Holds and validates values. Reads no file (`edge_runtime.settings.load` does) and opens no camera or model.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -40,7 +41,14 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 
 def _source(source: str, info: ValidationInfo) -> str:
-    return source if "://" in source else str(_beside_the_file(Path(source), info))
+    scheme, mark, _ = source.partition("://")
+    if not mark:
+        return str(_beside_the_file(Path(source), info))
+    if scheme.lower() not in SCHEMES:
+        near = get_close_matches(scheme.lower(), SCHEMES, n=1)
+        hint = f"Did you mean '{near[0]}://'?" if near else "A file is named without a scheme."
+        raise _refuse(f"unknown scheme '{scheme}://'", f"one of {', '.join(SCHEMES)}", hint)
+    return source
 
 
 def _profile(profile: str, info: ValidationInfo) -> str:
@@ -57,6 +65,9 @@ def _refuse(problem: str, expected: str, do: str) -> PydanticCustomError:
     """Make an error whose parts the loader shows as `EdgeRuntimeError` does."""
     return PydanticCustomError("refused", "{problem}", {"problem": problem, "expected": expected, "do": do})
 
+
+SCHEMES = ("rtsp", "rtsps", "http", "https")
+"""Of camera addresses; anything else is a path."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Fraction, Fraction]

@@ -83,8 +83,8 @@ class EventHub:
         """Drain the queues, then close the sinks. Idempotent.
 
         Args:
-            timeout_s: How long to try. Events that a sink in trouble has not taken by then stay in its status
-                as waiting, and the log says how many.
+            timeout_s: How long to try. Events that a sink in trouble has not taken by then are lost: its
+                status counts them as dropped, and the log says how many.
 
         Returns:
             Whether every sink took everything.
@@ -131,10 +131,11 @@ class _Lane:
     def status(self) -> SinkStatus:
         own = self._sink.status()
         with self._changed:
+            lost = self._owed() if self._abandoned else 0
             return replace(
                 own,
-                waiting=own.waiting + self._owed(),
-                dropped=own.dropped + self._dropped,
+                waiting=own.waiting + self._owed() - lost,
+                dropped=own.dropped + self._dropped + lost,
                 trouble=self._trouble or own.trouble,
             )
 

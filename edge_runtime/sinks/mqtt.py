@@ -139,6 +139,7 @@ class MqttSink:
 
     def close(self) -> None:
         """Send what can be sent within `farewell_s`, say "offline", disconnect. The rest stays on disk."""
+        self._states = {topic: _stopped(payload) for topic, payload in self._states.items()}
         self._closing.set()
         self._ring()
         self._thread.join(self._options.farewell_s + 10.0)
@@ -268,6 +269,14 @@ def _state(camera: CameraStatus) -> bytes:
         "crossings": {line: dict(counts) for line, counts in camera.crossings.items()},
     }
     return json.dumps(state, separators=(",", ":")).encode()
+
+
+def _stopped(state: bytes) -> bytes:
+    """What is left on the broker of a camera whose agent was stopped: nobody counts there any more."""
+    last = json.loads(state)
+    occupancy = dict.fromkeys(last["occupancy"], 0)
+    last |= {"state": "stopped", "reason": "the agent was stopped", "fps": 0.0, "occupancy": occupancy}
+    return json.dumps(last, separators=(",", ":")).encode()
 
 
 def _level(name: str) -> str:

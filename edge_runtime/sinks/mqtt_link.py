@@ -29,7 +29,7 @@ _TAKEN_OVER = 0x8E
 _DO: Mapping[int, str] = {
     0x84: "This agent speaks MQTT 5: use a broker that does (mosquitto 1.6 or newer)",
     0x86: "Correct the user name or the password",
-    0x87: "Allow this user in the broker's access list",
+    0x87: "Check the user name and the password, then the broker's access list",
     _TAKEN_OVER: "Another client has the same id: is a second agent running for this site?",
 }
 

@@ -113,7 +113,7 @@ def _time_axis(seconds: float) -> str:
     step = next((step for step in _STEPS_S if seconds / step <= 7), seconds / 7)
     labels = "".join(
         f'<span style="left:{100 * at / seconds:.2f}%">{clock(at)}</span>'
-        for at in np.arange(0, seconds, step)
+        for at in np.arange(0, seconds, step).tolist()
     )
     return f'<div class="x">{labels}</div>'
 

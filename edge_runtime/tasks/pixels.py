@@ -205,7 +205,7 @@ def _table(spec: ImageInput, tensor: TensorSpec) -> Array:
             got="none" if quantization is None else f"{len(quantization.scale)} scales",
             do="Export the model with a float or uint8 input",
         )
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(tensor.dtype)
     stored = np.rint(real / quantization.scale[0] + quantization.zero_point[0])
     table = np.clip(stored, limits.min, limits.max).astype(dtype)
     levels = min(len(np.unique(table[:, channel])) for channel in range(3))

@@ -295,6 +295,7 @@ _REMEDIES = (
     ("unauthorized", "Check the user name and the password in the url"),
     ("404", "Check the path in the url; the camera's manual names its streams"),
     ("not found", "Check the path in the url; the camera's manual names its streams"),
+    ("invalid argument", "Percent-encode / # @ : in the user name and the password of the url"),
     ("no such file", "Check that it is plugged in: ls /dev/video*; it is tried again"),
     ("refused", "Check the address and the port, and that the camera is switched on; it is tried again"),
     ("timed out", "Check the cable and the address; it is tried again"),

@@ -1,6 +1,7 @@
 """The whole agent as a process: killed, told to stop, and left without its broker."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.agent.state_lock import StateLock
+from edge_runtime.contract.errors import StorageError
 from tests.simulators.broker import MOSQUITTO, Broker, Listener, wait_until
 
 CLIP = Path(__file__).parent.parent.parent / "edge_runtime" / "media" / "pedestrians.mp4"
@@ -108,4 +111,44 @@ def test_broker_outage_loses_no_event(tmp_path: Path) -> None:
         if store.process is not None and store.process.poll() is None:
             store.end(signal.SIGKILL)
         listener.close()
+        broker.stop()
+
+
+def test_second_agent_on_the_same_state_is_refused_and_named(tmp_path: Path) -> None:
+    holder = StateLock(tmp_path)
+    with pytest.raises(StorageError, match=rf"in use: .* got process {os.getpid()} holding"):
+        StateLock(tmp_path)
+    holder.close()
+    StateLock(tmp_path).close()
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_what_is_owed_finds_its_broker_when_sinks_change_places(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    mqtt = f"- {{type: mqtt, host: 127.0.0.1, port: {broker.port}}}"
+    store = Store(tmp_path, mqtt)
+    store.start()
+    try:
+        wait_until(lambda: len(store.lines()) >= 5, 60)
+        assert store.end(signal.SIGTERM) == 0
+        owed = {json.loads(line)["id"] for line in store.lines()}
+        yaml = tmp_path / "store.yaml"
+        jsonl = "- {type: jsonl, path: events.jsonl}"
+        text = yaml.read_text().replace(mqtt, "").replace(jsonl, f"{mqtt}\n  {jsonl}")
+        yaml.write_text(text)
+        broker.start()
+        listener = Listener(broker.port)
+        store.start()
+        wait_until(lambda: owed <= {json.loads(p)["id"] for p in listener.payloads("/events")}, 60)
+        wait_until(lambda: bool(listener.payloads("path/state")), 30)
+        assert store.end(signal.SIGTERM) == 0
+        wait_until(lambda: listener.payloads("test/status")[-1] == b"offline")
+        left = json.loads(listener.payloads("path/state")[-1])
+        assert left["state"] == "stopped"
+        assert set(left["occupancy"].values()) <= {0}
+        listener.close()
+    finally:
+        if store.process is not None and store.process.poll() is None:
+            store.end(signal.SIGKILL)
         broker.stop()

@@ -124,6 +124,7 @@ def test_every_setting_of_the_schema_is_described() -> None:
         ("bundle: efficientdet-lite0", "bundle: nothing", "store.yaml:4: models.people.bundle: no shipped bundle"),
         ("  door:", "  Front Door:", "store.yaml:6: cameras.Front Door: not a name"),
         ("model: people", "model: people\n    model: people", "store.yaml:9: cameras.door.model: twice in this block, first in line 8"),
+        ("source: door.mp4", "source: 'rstp://u:pw@cam/1'", "store.yaml:7: cameras.door.source: unknown scheme 'rstp://': expected one of rtsp, rtsps, http, https. Did you mean 'rtsp://'?"),
         ("source: door.mp4", "source: '${DOOR}'", "store.yaml:7: cameras.door.source: the environment variable DOOR is not set"),
         ("version: 1", "version: 1\nworkers: many", "store.yaml:2: workers: expected a valid integer or 'auto', got 'many'"),
     ],
