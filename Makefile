@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINED := -c requirements.lock
 
+comma := ,
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench docs lock schema install-proof clean
 
@@ -24,10 +26,13 @@ help: ## Show what can be made.
 	@$(PIP) install $(CONSTRAINED) -e '.[litert]'
 	@touch $@
 
-# All engines that run on a CPU, and the tools of this project.
+# All engines that run on a CPU, all converters that live together, and the tools of this project. torch comes first
+# and alone: asked for beside others it may be replaced by a build with gigabytes of CUDA.
+EXTRAS := onnx,litert,openvino,text,sign,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
 .venv/dev-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
 	@echo "Installing edge-runtime with its engines and tools …"
-	@$(PIP) install $(CONSTRAINED) -e '.[onnx,litert,openvino,dev]'
+	@$(PIP) install $(CONSTRAINED) torch
+	@$(PIP) install $(CONSTRAINED) -e '.[$(EXTRAS)]'
 	@touch $@ .venv/demo-stamp
 
 demo: .venv/demo-stamp ## Two cameras over the shipped clip: events, annotated video, report in demo-out/.
@@ -66,7 +71,7 @@ install-proof: .venv/dev-stamp ## The wheel in fresh environments, without the t
 	$(BIN)/python -m pytest -m install tests/install
 
 lock: .venv/dev-stamp ## Newest versions that fit, into requirements.lock.
-	$(BIN)/uv pip compile pyproject.toml --extra onnx --extra litert --extra openvino --extra dev \
+	$(BIN)/uv pip compile pyproject.toml $(patsubst %,--extra %,$(subst $(comma), ,$(EXTRAS))) \
 	  --universal --python-version 3.11 --constraint requirements.constraints --upgrade \
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 

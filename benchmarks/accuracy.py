@@ -3,37 +3,37 @@
 The truth is what the teacher saw, so the figure compares variants of one model; it says nothing about people.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.tensors import Array, TensorSpec
+from edge_runtime.video.source import SourceSpec, VideoSource
 
 Floats = NDArray[np.float64]
 IOU = 0.5
 
 
-def ap50(predict: Callable[[Picture], Detections], frames: Sequence[Path], labels: Path) -> float:
+def ap50(predict: Callable[[Picture], Detections], pictures: Iterable[tuple[Picture, Path]]) -> float:
     """Area under the precision-recall curve at IoU 0.5, all points (PASCAL VOC 2010's definition).
 
     Args:
         predict: The detector, its score threshold near zero; only its class 0 counts.
-        frames: Pictures.
-        labels: Folder of YOLO label files, one a picture.
+        pictures: Each with its YOLO label file.
     """
     scores: list[float] = []
     hits: list[bool] = []
     people = 0
-    for path in frames:
-        image = cv2.imread(str(path))
-        truth = _truth(labels / f"{path.stem}.txt", image.shape[1], image.shape[0])
+    for picture, label in pictures:
+        truth = _truth(label, picture.width, picture.height)
         people += len(truth)
-        found = predict(Picture.from_bgr(image))
+        found = predict(picture)
         person = found.classes == 0
         scores += found.scores[person].tolist()
         hits += _hits(found.boxes[person].astype(np.float64), truth)
@@ -43,6 +43,29 @@ def ap50(predict: Callable[[Picture], Detections], frames: Sequence[Path], label
     precision = right / np.arange(1, len(right) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def images(frames: Sequence[Path], labels: Path) -> Iterator[tuple[Picture, Path]]:
+    """Pictures from files, each with the label file of its name."""
+    for path in frames:
+        yield Picture.from_bgr(cv2.imread(str(path))), labels / f"{path.stem}.txt"
+
+
+def recorded(clip: Path, decoding: Decoding, labels: dict[int, Path]) -> Iterator[tuple[Picture, Path]]:
+    """Pictures of a recording as a camera's are decoded.
+
+    Args:
+        clip: The recording.
+        decoding: Decoder options.
+        labels: Number of a frame -> its label file; other frames are decoded, but not given.
+    """
+    source = VideoSource(SourceSpec(camera="bench", url=str(clip), decoding=decoding))
+    try:
+        for number, decoded in enumerate(source.frames()):
+            if number in labels and decoded.picture is not None:
+                yield decoded.picture, labels[number]
+    finally:
+        source.close()
 
 
 def grey(spec: TensorSpec) -> Array:

@@ -33,6 +33,14 @@ def crowd(seconds: int = 20) -> Path:
     return _encode("crowd", ("-i", str(SOURCE), "-vf", picture, "-frames:v", str(seconds * FPS)))
 
 
+def end(first: int) -> Path:
+    """The crowd from one frame of the recording on: what training did not see, as a camera sends it."""
+    picture = (
+        f"select='gte(n,{first})',setpts=N/{FPS}/TB,{CROP},scale={WIDTH}:{HEIGHT}:flags=bicubic,{SENSOR}"
+    )
+    return _encode("end", ("-i", str(SOURCE), "-vf", picture))
+
+
 def empty(seconds: int = 20) -> Path:
     """The same street with nobody in it: the per-pixel median of the recording, under light sensor noise."""
     still = CACHE / "empty-street.png"
@@ -72,7 +80,11 @@ def endless(clip: Path, times: int = 8) -> Path:
     return target
 
 
-def frames(folder: Path, *, every: int = 2) -> list[Path]:
+EVERY = 2
+"""Of the recording's frames, every second one is labelled."""
+
+
+def frames(folder: Path, *, every: int = EVERY) -> list[Path]:
     """Write every n-th frame of the 16:9 recording at its own resolution as JPEG; give them in order."""
     done = sorted(folder.glob("*.jpg"))
     if not done:

@@ -14,19 +14,22 @@ import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import accuracy
 import clips
 import rivals
 from clips import CACHE, HERE
 
-from edge_runtime.bundle import MANIFEST, digest
+from edge_runtime.bundle import MANIFEST, digest, open_bundle
 from edge_runtime.contract.bundle import BundleManifest, Format, Latency, Precision, Receipt, Variant
+from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.task import DetectionSpec, ImageInput, YoloHead
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.machine import detect_profile
 from edge_runtime.engines.registry import load_engine
+from edge_runtime.local_model import open_model, this_device
 from edge_runtime.predict import Predictor
 from edge_runtime.tasks.make import make_task
 
@@ -86,6 +89,29 @@ def models() -> dict[int, Model]:
         )
         for size in SIZES
     }
+
+
+def filtered_ap50(model: Model, skip: Literal["none", "all"]) -> float:
+    """AP50 on the recording's unseen end, decoded with or without H.264's loop filter.
+
+    Args:
+        model: Its calibrated variant is asked.
+        skip: Frames whose loop filter is skipped.
+    """
+    folder = CACHE / "model"
+    held_out = [Path(line) for line in (folder / "held-out.txt").read_text().splitlines()]
+    first = clips.EVERY * (int(held_out[0].stem) - 1)
+    labels = {
+        clips.EVERY * (int(path.stem) - 1) - first: folder / "labels" / f"{path.stem}.txt"
+        for path in held_out
+    }
+    opened = open_model(open_bundle(model.bundle), this_device("auto"), min_score=0.001)
+    try:
+        seen = accuracy.recorded(clips.end(first), Decoding(skip_loop_filter=skip), labels)
+        predictor: Predictor[Detections] = opened.predictor  # type: ignore[assignment]
+        return accuracy.ap50(predictor.predict, seen)
+    finally:
+        opened.predictor.close()
 
 
 def _make(folder: Path) -> None:
@@ -184,7 +210,7 @@ def _measure(
     for name, session in sessions.items():
         task = make_task(TASK, session.inputs, session.outputs, min_score=0.001)
         predictor: Predictor[Detections] = Predictor(task, session)  # type: ignore[arg-type]
-        points[name] = accuracy.ap50(predictor.predict, held_out, folder / "labels")
+        points[name] = accuracy.ap50(predictor.predict, accuracy.images(held_out, folder / "labels"))
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(RUNS + 10):
         for name, session in sessions.items():

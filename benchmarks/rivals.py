@@ -89,5 +89,5 @@ def _mend_torchvision(python: Path) -> None:
     """Append an NMS to torchvision, whose wheel finds no CUDA beside the CPU build of torch."""
     found = python.parent.parent.glob("lib/python*/site-packages/torchvision/extension.py")
     for extension in found:
-        if "_library" not in extension.read_text():
+        if MEND not in extension.read_text():
             extension.write_text(extension.read_text() + MEND)

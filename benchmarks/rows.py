@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import clips
 import rivals
 from clips import HERE
 from model import Model
@@ -102,7 +103,7 @@ def pipelines(model: Model, clip: Path, *, frames: int, cameras: int = 1) -> dic
         return Row(name, "ours.py", section | {"settings": settings})
 
     rows = (
-        Row("limit", "limit.py", told | {"model": str(model.rectangle), "decoding": decoding()}),
+        Row("limit", "limit.py", told | {"model": str(model.rectangle), "decoding": decoding(model)}),
         of_ours("ours", "onnxruntime"),
         of_ours("ours calibrated", None),
         Row("ultralytics best", "ultralytics_track.py", told | {"model": str(model.dynamic)}, rival),
@@ -121,8 +122,14 @@ def as_installed(model: Model, clip: Path, *, frames: int) -> dict[str, Row]:
     return {name: replace(rows[name], asked={**rows[name].asked, **changed}) for name in names}
 
 
-def decoding() -> dict[str, Any]:
+def decoding(model: Model) -> dict[str, Any]:
     """The decoder options ours runs with here, for the limit."""
     from edge_runtime.local_model import this_device
+    from edge_runtime.video.source import skipped_filter
 
-    return this_device("auto").decoding.model_dump()
+    chosen = this_device("auto").decoding
+    return {
+        "thread_type": chosen.thread_type,
+        "threads": chosen.threads,
+        "skip_loop_filter": skipped_filter(chosen, clips.WIDTH, model.size),
+    }

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests.sim
 
 import clips
 import scenarios
-from model import POINT, Model, models
+from model import POINT, Model, filtered_ap50, models
 from rich.console import Console
 from rich.table import Table
 from rows import Turns, as_installed, pipelines
@@ -86,6 +86,9 @@ def cpu(made: dict[int, Model], effort: Effort, score: Score) -> None:
         rows = pipelines(model, clips.crowd(), frames=effort.frames)
         turns.take(tuple(rows.values()), effort.rounds, tell)
         show(f"One 1080p camera at {size}, one core", turns, tuple(rows))
+        for name in rows:
+            score.figure(f"{name}, {size}, CPU ms", turns.median(name, "cpu_ms"))
+            score.figure(f"{name}, {size}, fps", turns.median(name, "fps"))
         for mine, theirs, goal in goals:
             ratio = turns.ratio(mine, theirs)
             if size == GOAL_SIZE:
@@ -113,10 +116,13 @@ def accuracy(made: dict[int, Model], _: Effort, score: Score) -> None:
         tell(f"calibrated at {size}: {fastest['variant']} on {fastest['engine']}")
         lost = receipts[0]["accuracy"]["ap50"] - fastest["accuracy"]["ap50"]
         score.at_most(f"calibrated accuracy lost, {size}", max(lost, 0.0), POINT)
+        kept, skipped = (filtered_ap50(model, skip) for skip in ("none", "all"))
+        score.figure(f"AP50 of a recording, {size}", kept)
+        score.at_most(f"accuracy lost without the loop filter, {size}", max(kept - skipped, 0.0), POINT)
 
 
-def cameras(made: dict[int, Model], effort: Effort, _: Score) -> None:
-    """CPU per frame with 2, 4 and 8 cameras on all cores; figures, no goals."""
+def cameras(made: dict[int, Model], effort: Effort, score: Score) -> None:
+    """CPU per frame and frames a second with 2, 4 and 8 cameras on all cores; figures, no goals."""
     names = ("limit", "ours", "ours calibrated", "ultralytics best", "roboflow")
     for count in (2, 4, 8):
         turns = Turns()
@@ -125,6 +131,9 @@ def cameras(made: dict[int, Model], effort: Effort, _: Score) -> None:
         )
         turns.take([rows[name] for name in names], max(1, effort.rounds // 2), tell)
         show(f"{count} 1080p cameras at 320, all cores", turns, names)
+        for name in names:
+            score.figure(f"{name}, {count} cameras, CPU ms", turns.median(name, "cpu_ms"))
+            score.figure(f"{name}, {count} cameras, fps", turns.median(name, "fps"))
 
 
 def motion(made: dict[int, Model], effort: Effort, score: Score) -> None:
@@ -156,6 +165,7 @@ def overload(made: dict[int, Model], effort: Effort, score: Score) -> None:
     tell(f"{found['factor']:.1f} times more frames than were inferred")
     score.at_least("overload, offered / inferred", found["factor"], 3.0)
     score.at_most("overload, age p95, inference times", found["age_inferences"], 2.0)
+    score.figure("overload, age p95 of the worst camera, inference times", found["worst_age_inferences"])
     score.at_most("overload, most / least served camera", found["unfairness"], 1.1)
     score.at_most("overload, frames not accounted for", found["uncounted"], 0)
 

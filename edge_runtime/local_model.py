@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from device_profiles.loader import load_profile
-from edge_runtime.bundle import ModelBundle, open_bundle, shipped_bundle, wrap_model
+from edge_runtime.archive import ZIP, open_any_bundle
+from edge_runtime.bundle import ModelBundle, shipped_bundle, wrap_model
 from edge_runtime.contract.bundle import Variant
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, EngineError
@@ -43,7 +44,7 @@ class LocalModel:
 
 
 def find_bundle(name: str, task: TaskSpec | None = None) -> ModelBundle:
-    """Open what a person named: a shipped bundle, a bundle folder, or a bare file with its task.
+    """Open what a person named: a shipped bundle, a bundle's folder or `.zip`, or a bare file with its task.
 
     Raises:
         BundleError: There is no such thing, it is damaged, or a bare file came without its task.
@@ -51,11 +52,11 @@ def find_bundle(name: str, task: TaskSpec | None = None) -> ModelBundle:
     path = shipped_bundle(name) or Path(name)
     if task is not None:
         return wrap_model(path, task)
-    if path.is_file() and path.suffix != ".json":
+    if path.is_file() and path.suffix.lower() not in {ZIP, ".json"}:
         raise BundleError(
             f"model {path}", expected="its task", got="a bare file", do="Say what it does: --task task.yaml"
         )
-    return open_bundle(path)
+    return open_any_bundle(path)
 
 
 def choices_here(
@@ -90,9 +91,15 @@ def open_choice(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> 
         BundleError: The file is not what it should be.
         EngineError: The engine or the provider does not run it.
     """
-    if not options.providers and choice.provider != DEFAULT_PROVIDER[choice.engine]:
-        options = replace(options, providers=(choice.provider,))
-    return load_engine(choice.engine).open(bundle.path(variant_of(bundle, choice)), options=options)
+    model = bundle.path(variant_of(bundle, choice))
+    return load_engine(choice.engine).open(model, options=options_for(choice, options))
+
+
+def options_for(choice: Choice, options: EngineOptions) -> EngineOptions:
+    """Give the options a choice is opened with: its own provider, where they name none."""
+    if options.providers or choice.provider == DEFAULT_PROVIDER[choice.engine]:
+        return options
+    return replace(options, providers=(choice.provider,))
 
 
 def open_model(
@@ -125,9 +132,8 @@ def open_model(
         raise nothing_runs(bundle, choices)
     session = open_choice(bundle, choice, options or EngineOptions())
     try:
-        task = make_task(
-            bundle.manifest.task, session.inputs, session.outputs, min_score=min_score, keep=keep
-        )
+        spec = bundle.manifest.task_of(variant_of(bundle, choice))
+        task = make_task(spec, session.inputs, session.outputs, min_score=min_score, keep=keep)
     except Exception:
         session.close()
         raise
@@ -145,6 +151,12 @@ def nothing_runs(bundle: ModelBundle, choices: Iterable[Choice]) -> EngineError:
 def variant_of(bundle: ModelBundle, choice: Choice) -> Variant:
     """Give the variant a choice is about."""
     return next(variant for variant in bundle.manifest.variants if variant.id == choice.variant)
+
+
+def tokenizer_of(bundle: ModelBundle) -> Path | None:
+    """Give the place of a bundle's `tokenizer.json`; None where it has none."""
+    found = bundle.manifest.tokenizer
+    return None if found is None else bundle.root / found.path
 
 
 def _providers(name: str) -> tuple[str, ...] | str:

@@ -19,8 +19,7 @@ def decode(clip: str, decoding: dict[str, object], step: Callable[[], bool]) -> 
         stream = container.streams.video[0]
         stream.thread_type = str(decoding["thread_type"]).upper()
         stream.codec_context.thread_count = int(str(decoding["threads"]))
-        skip = {"none": "default", "non_reference": "noref", "all": "all"}[str(decoding["skip_loop_filter"])]
-        stream.codec_context.options = {"skip_loop_filter": skip}
+        stream.codec_context.options = {"skip_loop_filter": str(decoding["skip_loop_filter"])}
         for _ in container.decode(stream):
             if step():
                 return

@@ -2,12 +2,13 @@
 
 from typing import cast
 
-from edge_runtime.bundle import ModelBundle, open_bundle, wrap_model
+from edge_runtime.archive import open_any_bundle
+from edge_runtime.bundle import ModelBundle, wrap_model
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import DetectionSpec
 from edge_runtime.engines.base import EngineOptions
-from edge_runtime.local_model import LocalModel, open_model
+from edge_runtime.local_model import LocalModel, open_model, variant_of
 from edge_runtime.settings import ModelSettings
 from edge_runtime.video.plan import Detector
 
@@ -22,7 +23,7 @@ def bundle_of(model: ModelSettings) -> ModelBundle:
         return wrap_model(model.file, model.task)
     if model.bundle is None:
         raise ConfigError("a model", expected="`bundle`, or `file` with `task`", got="neither")
-    return open_bundle(model.bundle)
+    return open_any_bundle(model.bundle)
 
 
 def open_settings_model(
@@ -54,6 +55,15 @@ def open_settings_model(
     )
     score = model.min_score if min_score is None else min_score
     return open_model(bundle, profile, options, engine=wanted.name, min_score=score, keep=model.labels)
+
+
+def input_px(model: LocalModel) -> int | None:
+    """Give the longer side of the picture that a model sees; None where neither file nor task says."""
+    shape = model.session.inputs[0].shape
+    task = model.bundle.manifest.task_of(variant_of(model.bundle, model.choice))
+    declared = task.input.size if isinstance(task, DetectionSpec) else None
+    known = [*(declared or ()), *(axis for axis in shape[1:] if axis is not None)]
+    return max(known) if len(shape) == 4 and known else None
 
 
 def detector_of(model: LocalModel, name: str) -> Detector:

@@ -7,10 +7,10 @@ events are the hub's business, which never gives up on one.
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from edge_runtime.agent.plans import overlay
+from edge_runtime.agent.plans import is_live, overlay
 from edge_runtime.agent.state_lock import StateLock
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.event import Event
@@ -18,6 +18,7 @@ from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, SinkStatus
 from edge_runtime.settings import (
     AgentSettings,
+    CameraSettings,
     JsonlSinkSettings,
     MqttSinkSettings,
     ReportSinkSettings,
@@ -39,19 +40,18 @@ class Outlets:
 
     Args:
         settings: The store's.
-        live: The cameras whose newest frame wins; a video of theirs drops pictures rather than hold them up.
 
     Raises:
         EdgeRuntimeError: A sink cannot be made: a certificate is unreadable, …
     """
 
-    def __init__(self, settings: AgentSettings, live: frozenset[str]) -> None:
-        overlays = {name: overlay(camera) for name, camera in settings.cameras.items()}
+    def __init__(self, settings: AgentSettings) -> None:
+        self._overlays = {name: overlay(camera) for name, camera in settings.cameras.items()}
         events: list[EventSink] = []
         self._scenes: list[SceneSink] = []
         self._statuses: list[StatusSink] = []
         self._reports: list[ReportSink] = []
-        self._videos: list[AnnotatedVideo] = []
+        self._videos: list[tuple[VideoSinkSettings, AnnotatedVideo]] = []
         self._lock = threading.Lock()
         owes = any(isinstance(sink, MqttSinkSettings) for sink in settings.sinks)
         self._state_lock = StateLock(settings.state_dir) if owes else None
@@ -64,14 +64,30 @@ class Outlets:
                     events.append(mqtt)
                     self._statuses.append(mqtt)
                 case VideoSinkSettings():
-                    self._videos += _videos(sink, overlays, frozenset(sink.cameras or settings.cameras), live)
+                    self._videos.append((sink, _video(sink, self._overlays)))
                 case ReportSinkSettings():
-                    report = ReportSink(sink.path, overlays, title=settings.site)
+                    report = ReportSink(sink.path, self._overlays, title=settings.site)
                     events.append(report)
                     self._scenes.append(report)
                     self._reports.append(report)
-        self._scenes += self._videos
+        self._scenes += [video for _, video in self._videos]
         self._hub = EventHub(events)
+        self.watch(settings.cameras)
+
+    def watch(self, cameras: Mapping[str, CameraSettings], *, away: Collection[str] = ()) -> None:
+        """Take in which cameras there are, what is drawn over them, and which are live.
+
+        Args:
+            cameras: All that run from now on.
+            away: Those that ran and were stopped, even to start anew: their videos are finished.
+        """
+        for video in (video for _, video in self._videos):
+            video.finish(away)
+        # Replaced at once: a worker that draws a camera must not find it missing.
+        self._overlays |= {name: overlay(camera) for name, camera in cameras.items()}
+        live = frozenset(name for name, camera in cameras.items() if is_live(name, camera))
+        for sink, video in self._videos:
+            video.watch(frozenset(sink.cameras or cameras), live)
 
     def publish(self, events: tuple[Event, ...]) -> None:
         """Hand events to every event sink."""
@@ -94,7 +110,7 @@ class Outlets:
 
     def status(self) -> tuple[SinkStatus, ...]:
         """Say how each sink is doing."""
-        return (*self._hub.status(), *(video.status() for video in self._videos))
+        return (*self._hub.status(), *(video.status() for _, video in self._videos))
 
     def finish(self, status: AgentStatus, facts: Mapping[str, str]) -> None:
         """Hand over what is owed, finish pictures and write the reports.
@@ -124,18 +140,8 @@ class Outlets:
                 sink.close()
 
 
-def _videos(
-    sink: VideoSinkSettings, overlays: Mapping[str, Overlay], wanted: frozenset[str], live: frozenset[str]
-) -> list[AnnotatedVideo]:
-    """Make one sink for recordings, which wait for the encoder, and one for live cameras, which do not."""
-    halves = (("video", wanted - live, True), ("live video", wanted & live, False))
-    return [
-        AnnotatedVideo(
-            sink.folder, overlays, cameras=cameras, fps=sink.fps, height=sink.height, wait=wait, name=name
-        )
-        for name, cameras, wait in halves
-        if cameras
-    ]
+def _video(sink: VideoSinkSettings, overlays: Mapping[str, Overlay]) -> AnnotatedVideo:
+    return AnnotatedVideo(sink.folder, overlays, fps=sink.fps, height=sink.height)
 
 
 def _mqtt(sink: MqttSinkSettings, settings: AgentSettings) -> MqttSink:

@@ -1,6 +1,6 @@
 """Camera settings to camera plans, and to what picture sinks draw. Opens nothing."""
 
-from edge_runtime.agent.models import detector_of
+from edge_runtime.agent.models import detector_of, input_px
 from edge_runtime.analytics.rules import Line, RuleContext, Zone
 from edge_runtime.analytics.tracker import TrackerOptions
 from edge_runtime.contract.device import Decoding
@@ -19,6 +19,11 @@ LOW_SCORE = 0.1
 def is_live(name: str, camera: CameraSettings) -> bool:
     """Tell whether a camera's newest frame wins."""
     return camera.realtime or SourceSpec(name, camera.source).live
+
+
+def decoding_of(camera: CameraSettings, profile: Decoding) -> Decoding:
+    """Give the profile's decoder options, with what the camera wants otherwise."""
+    return profile if camera.frames is None else profile.model_copy(update={"frames": camera.frames})
 
 
 def shown_score(model: ModelSettings, task: TaskSpec) -> float:
@@ -46,7 +51,13 @@ def camera_plan(
     manifest = model.bundle.manifest
     live = is_live(name, camera)
     return CameraPlan(
-        source=SourceSpec(name, camera.source, camera.transport, decoding=decoding),
+        source=SourceSpec(
+            name,
+            camera.source,
+            camera.transport,
+            decoding=decoding_of(camera, decoding),
+            model_px=input_px(model),
+        ),
         detector=detector_of(model, camera.model),
         context=RuleContext(
             site=settings.site,

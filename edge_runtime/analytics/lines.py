@@ -13,13 +13,10 @@ A line is as long as it is drawn: who walks around its end crosses nothing. It m
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import hypot, inf
 from typing import Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_runtime.analytics.zones import Anchor, Point, Points, check_point
+from edge_runtime.analytics.zones import Anchor, Point, check_point
 from edge_runtime.contract.errors import ConfigError
 
 Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
@@ -77,37 +74,36 @@ def check_line(name: str, start: Point, end: Point) -> None:
         raise ConfigError(f"line '{name}'", expected="two different ends", got=f"{start} twice")
 
 
-def crossings(start: Point, end: Point, before: Points, after: Points) -> NDArray[np.int8]:
-    """Tell which steps cross a line, and which way.
+def crossing(start: Point, end: Point, before: Point, after: Point) -> int:
+    """Tell whether a step crosses a line, and which way.
 
     A step crosses if its ends are on different sides (a point on the line is on side a) and it meets the
     line between the line's ends, these included. So along a path that does not go around an end the crossings
-    one way and the other differ by one at most.
+    one way and the other differ by one at most. In plain numbers: for a few people, arrays cost more.
 
     Args:
         start: Of the line.
         end: Of the line.
-        before: (n, 2) where the steps begin.
-        after: (n, 2) where they end.
+        before: Where the step begins.
+        after: Where it ends.
 
     Returns:
-        (n,) 1 from a to b, -1 from b to a, 0 where the line is not crossed.
+        1 from a to b, -1 from b to a, 0 where the line is not crossed.
     """
-    along = np.subtract(end, start)
-    was, now = _sides(start, along, before), _sides(start, along, after)
-    turned = (now > 0).astype(np.int8) - (was > 0)
-    sweep = np.where(turned == 0, 1.0, was - now)
-    meeting = before + (was / sweep)[:, None] * (after - before)
-    share = (meeting - start) @ along / (along @ along)
-    return turned * ((share >= 0) & (share <= 1))
+    was, now = _side(start, end, before), _side(start, end, after)
+    if (was > 0) == (now > 0):
+        return 0
+    part = was / (was - now)
+    meeting = before[0] + part * (after[0] - before[0]), before[1] + part * (after[1] - before[1])
+    return (1 if now > 0 else -1) if 0 <= _share(start, end, meeting) <= 1 else 0
 
 
-def distances(start: Points, end: Points, points: Points) -> NDArray[np.float64]:
-    """Measure how far points are from a segment: all in the same unit, (2,), (2,) and (n, 2) to (n,)."""
-    along, offset = end - start, points - start
-    share = np.clip(offset @ along / (along @ along), 0.0, 1.0)
-    apart = offset - share[:, None] * along
-    return np.sqrt((apart * apart).sum(axis=1))
+def distance(start: Point, end: Point, point: Point) -> float:
+    """Measure how far a point is from a segment, all in the same unit."""
+    share = min(max(_share(start, end, point), 0.0), 1.0)
+    x = point[0] - start[0] - share * (end[0] - start[0])
+    y = point[1] - start[1] - share * (end[1] - start[1])
+    return hypot(x, y)
 
 
 class LineWatch:
@@ -122,7 +118,6 @@ class LineWatch:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._start, self._end = np.array(line.start), np.array(line.end)
         self._before: dict[int, Point] = {}
         self._pending: dict[int, int] = {}  # steps over the line since last clear of it
         self._unclear: set[int] = set()  # tracks that began on the line: nobody saw where they came from
@@ -130,32 +125,33 @@ class LineWatch:
         """Crossings so far."""
 
     def update(
-        self, ids: Sequence[int], anchors: Points, box_heights: NDArray[np.float64], scale: tuple[int, int]
+        self,
+        ids: Sequence[int],
+        anchors: Sequence[Point],
+        box_heights: Sequence[float],
+        scale: tuple[int, int],
     ) -> list[tuple[int, Direction]]:
         """Take in where the tracks of one frame are.
 
         Args:
             ids: Of the n tracks the line counts.
-            anchors: (n, 2) fractions of width and height.
-            box_heights: (n,) pixels.
+            anchors: n points, fractions of width and height.
+            box_heights: n heights, pixels.
             scale: (width, height) of the picture, pixels.
 
         Returns:
             The tracks that have crossed, and which way.
         """
-        if not ids:
-            return []
-        here: list[Point] = [(x, y) for x, y in anchors.tolist()]
-        before = np.array([self._before.get(track, now) for track, now in zip(ids, here, strict=True)])
+        line = self._line
         clear = self._clear(anchors, box_heights, scale)
-        self._unclear.update(
-            track for track, free in zip(ids, clear, strict=True) if not free and track not in self._before
-        )
-        self._before.update(zip(ids, here, strict=True))
-        steps = crossings(self._line.start, self._line.end, before, anchors)
-        for track, step in zip(ids, steps.tolist(), strict=True):
-            if step:
-                self._pending[track] = self._pending.get(track, 0) + int(step)
+        for track, now, free in zip(ids, anchors, clear, strict=True):
+            before = self._before.get(track)
+            self._before[track] = now
+            if before is None:
+                if not free:
+                    self._unclear.add(track)
+            elif step := crossing(line.start, line.end, before, now):
+                self._pending[track] = self._pending.get(track, 0) + step
         if not (self._pending or self._unclear):
             return []
         return [
@@ -171,9 +167,16 @@ class LineWatch:
             self._pending.pop(track, None)
             self._unclear.discard(track)
 
-    def _clear(self, anchors: Points, box_heights: NDArray[np.float64], scale: tuple[int, int]) -> list[bool]:
-        away = distances(self._start * scale, self._end * scale, anchors * scale)
-        return (away >= self._line.margin * box_heights).tolist()
+    def _clear(
+        self, anchors: Sequence[Point], box_heights: Sequence[float], scale: tuple[int, int]
+    ) -> list[bool]:
+        width, height = scale
+        (x1, y1), (x2, y2) = self._line.start, self._line.end
+        start, end, margin = (x1 * width, y1 * height), (x2 * width, y2 * height), self._line.margin
+        return [
+            distance(start, end, (x * width, y * height)) >= margin * tall
+            for (x, y), tall in zip(anchors, box_heights, strict=True)
+        ]
 
     def _settle(self, track: int) -> Direction | None:
         """Say which way a track has crossed that is clear of the line now."""
@@ -188,6 +191,14 @@ class LineWatch:
         return direction
 
 
-def _sides(start: Point, along: NDArray[np.float64], points: Points) -> NDArray[np.float64]:
+def _side(start: Point, end: Point, point: Point) -> float:
     """Cross product: negative on side a, positive on side b (y grows downwards)."""
-    return along[0] * (points[:, 1] - start[1]) - along[1] * (points[:, 0] - start[0])
+    along_x, along_y = end[0] - start[0], end[1] - start[1]
+    return along_x * (point[1] - start[1]) - along_y * (point[0] - start[0])
+
+
+def _share(start: Point, end: Point, point: Point) -> float:
+    """Where along a segment a point is: 0 at its start, 1 at its end."""
+    along_x, along_y = end[0] - start[0], end[1] - start[1]
+    forward = (point[0] - start[0]) * along_x + (point[1] - start[1]) * along_y
+    return forward / (along_x * along_x + along_y * along_y)

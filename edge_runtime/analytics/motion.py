@@ -93,6 +93,19 @@ def correct(states: States, shapes: States, seen: NDArray[np.bool_]) -> None:
     states[SIZE_VAR] *= 1 - size_gain
 
 
+def rescale(states: States, x: float, y: float) -> None:
+    """Bring all objects into another unit of length, in place; variances, which both axes share, by the mean.
+
+    Args:
+        states: Of all objects.
+        x: New unit of width over old.
+        y: The same of height.
+    """
+    for rows in (CENTRE, SIZE, SPEED):
+        states[rows] *= [[x], [y]]
+    states[VAR:] *= x * y
+
+
 def _variance_unit(states: States) -> States:
     side = np.maximum((states[2] + states[3]) / 2, 1.0)  # an empty box still has an uncertainty
     return side * side

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypedDict
 import numpy as np
 
 from edge_runtime.analytics.lines import Direction, Line, LineWatch
-from edge_runtime.analytics.zones import Anchor, Change, Points, Zone, ZoneWatch
+from edge_runtime.analytics.zones import Anchor, Change, Point, Zone, ZoneWatch
 from edge_runtime.contract.errors import ConfigError, InputError
 from edge_runtime.contract.event import (
     Event,
@@ -97,7 +97,7 @@ def check_labels(zones: Sequence[Zone], lines: Sequence[Line], labels: Sequence[
                 )
 
 
-def anchors(boxes: Boxes, anchor: Anchor, height: int, width: int) -> Points:
+def anchors(boxes: Boxes, anchor: Anchor, height: int, width: int) -> list[Point]:
     """Give the point of each box that zones and lines look at.
 
     Args:
@@ -107,11 +107,17 @@ def anchors(boxes: Boxes, anchor: Anchor, height: int, width: int) -> Points:
         width: Of the picture, pixels.
 
     Returns:
-        (n, 2) float64 x, y as fractions of width and height, inside the picture.
+        n points x, y as fractions of width and height, inside the picture.
     """
-    x = (boxes[:, 0] + boxes[:, 2]) / (2.0 * width)
-    y = boxes[:, 3] / height if anchor == "bottom_center" else (boxes[:, 1] + boxes[:, 3]) / (2.0 * height)
-    return np.clip(np.column_stack((x, y)).astype(np.float64), 0.0, _INSIDE)
+    feet = anchor == "bottom_center"
+    return [
+        (_inside((x1 + x2) / (2.0 * width)), _inside(y2 / height if feet else (y1 + y2) / (2.0 * height)))
+        for x1, y1, x2, y2 in boxes.tolist()
+    ]
+
+
+def _inside(fraction: float) -> float:
+    return min(max(fraction, 0.0), _INSIDE)
 
 
 class _Sight(NamedTuple):
@@ -165,6 +171,7 @@ class Rules:
         self._zones = [(zone, ZoneWatch(zone)) for zone in zones]
         self._lines = [(line, LineWatch(line)) for line in lines]
         self._sights: dict[int, _Sight] = {}
+        self._wanted: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[int]]] = {}
         self._pts_ns = 0
 
     @property
@@ -242,7 +249,7 @@ class Rules:
         self, tracks: Tracks, height: int, width: int, pts_ns: int, time_ns: int
     ) -> Iterable[Event]:
         for zone, watch in self._zones:
-            some = _only(tracks, zone.labels)
+            some = self._only(tracks, zone.labels)
             points = anchors(some.boxes, zone.anchor, height, width)
             for change in watch.update(some.ids.tolist(), points, pts_ns):
                 yield self._zone_event(zone, change, pts_ns, time_ns)
@@ -251,11 +258,26 @@ class Rules:
         self, tracks: Tracks, height: int, width: int, pts_ns: int, time_ns: int
     ) -> Iterable[Event]:
         for line, watch in self._lines:
-            some = _only(tracks, line.labels)
+            some = self._only(tracks, line.labels)
             points = anchors(some.boxes, line.anchor, height, width)
-            tall = (some.boxes[:, 3] - some.boxes[:, 1]).astype(np.float64)
+            tall = (some.boxes[:, 3] - some.boxes[:, 1]).tolist()
             for track, direction in watch.update(some.ids.tolist(), points, tall, (width, height)):
                 yield self._line_event(line, direction, track, pts_ns, time_ns)
+
+    def _only(self, tracks: Tracks, labels: tuple[str, ...]) -> Tracks:
+        """Keep the tracks of some classes; which these are is looked up once for each list of labels."""
+        if not labels:
+            return tracks
+        known = self._wanted.get(labels)
+        if known is None or known[0] is not tracks.labels:
+            wanted = frozenset(index for index, label in enumerate(tracks.labels) if label in labels)
+            known = self._wanted[labels] = tracks.labels, wanted
+        rows = [row for row, kind in enumerate(tracks.classes.tolist()) if kind in known[1]]
+        if len(rows) == len(tracks):
+            return tracks
+        return Tracks(
+            tracks.ids[rows], tracks.boxes[rows], tracks.scores[rows], tracks.classes[rows], tracks.labels
+        )
 
     def _zone_event(self, zone: Zone, change: Change, pts_ns: int, time_ns: int) -> Event:
         kind, track, seconds, occupancy = change
@@ -293,16 +315,6 @@ class Rules:
             model_version=context.model_version,
             subject=_subject(self._sights[track]),
         )
-
-
-def _only(tracks: Tracks, labels: tuple[str, ...]) -> Tracks:
-    if not labels:
-        return tracks
-    wanted = np.array([label in labels for label in tracks.labels])
-    rows = wanted[tracks.classes]
-    return Tracks(
-        tracks.ids[rows], tracks.boxes[rows], tracks.scores[rows], tracks.classes[rows], tracks.labels
-    )
 
 
 def _subject(sight: _Sight) -> Subject:

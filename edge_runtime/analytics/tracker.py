@@ -9,7 +9,7 @@ One tracker belongs to one camera and one thread. It looks at no pixels, so some
 `max_lost_s` is somebody new, and it knows nothing of zones and lines.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,18 @@ class Tracker:
         seen = self._facts[_SEEN_NS]
         seen[seen == last_ns] = pts_ns
         return self._last
+
+    def rescale(self, x: float, y: float) -> None:
+        """Take in that the next frames have another size: everything known is where it was in the picture.
+
+        Args:
+            x: New width over old.
+            y: New height over old.
+        """
+        motion.rescale(self._states, x, y)
+        if self._last is not None:
+            boxes = self._last.boxes * np.array((x, y, x, y), np.float32)
+            self._last = replace(self._last, boxes=boxes)
 
     def _step_to(self, pts_ns: int) -> int:
         last_ns = self._pts_ns

@@ -10,13 +10,11 @@ from itertools import combinations
 from math import inf, isfinite
 from typing import Literal, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_runtime.contract.errors import ConfigError
 
 Point: TypeAlias = tuple[float, float]
-Points: TypeAlias = NDArray[np.float64]
+Edges: TypeAlias = tuple[tuple[float, float, float, float], ...]
+"""x and y where each begins, y where it ends, and x for each y along it."""
 Anchor: TypeAlias = Literal["bottom_center", "center"]
 
 _LEAST_AREA = 1e-6
@@ -104,26 +102,29 @@ def check_polygon(name: str, points: Sequence[Point]) -> None:
         raise ConfigError(f"{zone}: the corners are on one line", expected="a polygon that encloses an area")
 
 
-def contains(polygon: Points, points: Points) -> NDArray[np.bool_]:
-    """Tell which points are inside a polygon, by counting the edges right of them.
+def edges(polygon: Sequence[Point]) -> Edges:
+    """Prepare a polygon for `contains`: its edges, level ones left out, with x gained for each y."""
+    ends = zip(polygon, (*polygon[1:], polygon[0]), strict=True)
+    return tuple((x1, y1, y2, (x2 - x1) / (y2 - y1)) for (x1, y1), (x2, y2) in ends if y1 != y2)
+
+
+def contains(edges: Edges, point: Point) -> bool:
+    """Tell whether a point is inside a polygon, by counting the edges right of it.
 
     The crossing-number test (M. Shimrat, "Algorithm 112: Position of point relative to polygon", CACM 5(8),
-    1962).
+    1962). In plain numbers: for the few corners of a zone and the few people of a picture, arrays cost more.
     A point on an edge that two zones share is inside one of them, as far as rounding lets it be on the edge.
 
     Args:
-        polygon: (k, 2) corners x, y.
-        points: (n, 2) x, y.
-
-    Returns:
-        (n,) bool.
+        edges: Of the polygon, as `edges` gives them.
+        point: x, y.
     """
-    x, y = points[:, :1], points[:, 1:]
-    (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, -1, axis=0).T
-    spans = (y1 > y) != (y2 > y)
-    rise = np.where(y1 == y2, 1.0, y2 - y1)  # level edges span nothing
-    right = x < x1 + (y - y1) * ((x2 - x1) / rise)
-    return np.logical_xor.reduce(spans & right, axis=1)
+    x, y = point
+    inside = False
+    for x1, y1, y2, slope in edges:
+        if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * slope:
+            inside = not inside
+    return inside
 
 
 class Change(NamedTuple):
@@ -154,28 +155,25 @@ class ZoneWatch:
     def __init__(self, zone: Zone) -> None:
         self._settle_ns = round(zone.settle_s * 1e9)
         self._dwell_ns = inf if zone.dwell_s is None else zone.dwell_s * 1e9
-        self._polygon = np.array(zone.polygon, np.float64)
+        self._edges = edges(zone.polygon)
         self._stays: dict[int, _Stay] = {}
         self.occupancy = 0
         """Objects that have entered and not left."""
 
-    def update(self, ids: Sequence[int], anchors: Points, pts_ns: int) -> list[Change]:
+    def update(self, ids: Sequence[int], anchors: Sequence[Point], pts_ns: int) -> list[Change]:
         """Take in where the tracks of one frame are.
 
         Args:
             ids: Of the n tracks the zone counts.
-            anchors: (n, 2) fractions of width and height.
+            anchors: n points, fractions of width and height.
             pts_ns: Source time of the frame.
 
         Returns:
             What changed, in the order of `ids`.
         """
-        if not ids:
-            return []
         changes: list[Change] = []
-        inside = contains(self._polygon, anchors).tolist()
-        for track, is_inside in zip(ids, inside, strict=True):
-            if is_inside:
+        for track, point in zip(ids, anchors, strict=True):
+            if contains(self._edges, point):
                 changes += self._inside(track, pts_ns)
             elif track in self._stays:
                 changes += self._outside(track, self._stays[track], pts_ns)

@@ -4,7 +4,7 @@ Importing this must stay fast and must load no engine, no decoder and no setting
 """
 
 import os
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog="Exit codes: 0 ok, 1 unexpected failure, 2 usage, 3 settings, 4 input, 5 model bundle, 6 engine,"
-    " 7 camera or network, 8 storage, 130 Ctrl-C.",
+    " 7 camera or network, 8 storage, 9 conversion, 130 Ctrl-C.",
 )
 profiles = typer.Typer(help="Device profiles: what a kind of device has.", no_args_is_help=True)
 app.add_typer(profiles, name="profile")
@@ -131,6 +131,12 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads one inference may use.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measure each engine for about this long.")] = 2.0,
     runs: Annotated[int | None, typer.Option(min=1, help="Measure this many inferences instead.")] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write receipts there; into a file called bundle.json: the manifest with them added."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on this machine with every engine that can run it, in turns."""
@@ -139,7 +145,9 @@ def bench(
 
         screen = console(as_json=as_json)
         with screen.status("Measuring …"):
-            report = bench_model(model, task=task, engine=engine, threads=threads, seconds=seconds, runs=runs)
+            report = bench_model(
+                model, task=task, engine=engine, threads=threads, seconds=seconds, runs=runs, receipt=receipt
+            )
         if as_json:
             print_json(report)
         else:
@@ -198,3 +206,20 @@ def profile_detect(
         from edge_runtime.cli.profile import detect
 
         detect(out, as_json=as_json)
+
+
+COMMANDS = "edge_runtime.commands"
+"""Entry points of other packages that add a command (a function) or a group of them (a Typer): the converters
+and the cloud stand on this package, so it cannot import them."""
+
+
+def _add_commands() -> None:
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda one: one.name):
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name)(found)
+
+
+_add_commands()

@@ -1,34 +1,45 @@
 """`edge-runtime bench`: what a model costs on this machine with every engine that can run it, in turns.
 
-Turns, because a machine's clock and load drift: what is compared has to be measured at the same time.
+Fills in receipts of a bundle when asked to; it judges nothing and changes no bundle.
 """
 
-import multiprocessing
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.bundle import ModelBundle
+from edge_runtime.cli.receipts import measured, write_receipts
+from edge_runtime.contract.bundle import Precision
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.tensors import Array, Tensors
-from edge_runtime.engines.base import EngineOptions, Session
+from edge_runtime.contract.task import EmbeddingSpec, TaskSpec, TensorsSpec
+from edge_runtime.contract.tensors import Array, TensorSpec
+from edge_runtime.engines.base import EngineOptions
+from edge_runtime.engines.measure import Runner, measure_in_turns, peak_memory
 from edge_runtime.engines.select import Choice
-from edge_runtime.local_model import choices_here, find_bundle, nothing_runs, open_choice, this_device
+from edge_runtime.local_model import (
+    choices_here,
+    find_bundle,
+    nothing_runs,
+    open_choice,
+    options_for,
+    this_device,
+    tokenizer_of,
+    variant_of,
+)
 from edge_runtime.settings import load_task
-from edge_runtime.tasks.make import make_task
+from edge_runtime.tasks.make import make_any_task
+from edge_runtime.tasks.rows import raw_inputs, read_rows
 
-WARM_UP_RUNS = 3
-TURN_RUNS = 5
-"""Inferences in a row before the next engine's turn: enough to have its own caches warm again."""
+_TEXT = "The quick brown fox jumps over the lazy dog. " * 4
+"""What text models are measured with where the bundle brings no golden inputs."""
+_OPEN_AXIS = 16
+"""Length of an axis that a model leaves open, where no golden input says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class Cost:
         per_second: Inferences a second, one after the other.
         cpu_ms: CPU time of an inference, all threads.
         peak_memory_bytes: What opening and running it added to a fresh process, at its highest.
+        times_fp32: Its median by that of the bundle's fp32 variant on the same engine and provider.
         problem: Why it could not be measured.
     """
 
@@ -57,6 +69,7 @@ class Cost:
     per_second: float = 0.0
     cpu_ms: float = 0.0
     peak_memory_bytes: int | None = None
+    times_fp32: float | None = None
     problem: str = ""
 
 
@@ -71,23 +84,6 @@ class BenchReport:
     costs: tuple[Cost, ...]
 
 
-@dataclass(slots=True)
-class _Runner:
-    choice: Choice
-    session: Session
-    tensors: Tensors
-    wall_ms: list[float] = field(default_factory=list[float])
-    cpu_ms: float = 0.0
-
-    def take_turn(self, runs: int) -> None:
-        cpu = time.process_time_ns()
-        for _ in range(runs):
-            began = time.perf_counter_ns()
-            self.session.run(self.tensors)
-            self.wall_ms.append((time.perf_counter_ns() - began) / 1e6)
-        self.cpu_ms += (time.process_time_ns() - cpu) / 1e6
-
-
 def bench_model(
     name: str,
     *,
@@ -96,6 +92,7 @@ def bench_model(
     threads: int,
     seconds: float,
     runs: int | None,
+    receipt: Path | None = None,
 ) -> BenchReport:
     """Measure a model.
 
@@ -106,15 +103,17 @@ def bench_model(
         threads: Threads one inference may use.
         seconds: How long each engine is measured, about.
         runs: How many inferences instead.
+        receipt: File for the receipts: a list of them; the bundle's whole manifest with them added where the
+            file is called `bundle.json`.
 
     Raises:
-        EdgeRuntimeError: The model is wrong, or nothing here can run it.
+        EdgeRuntimeError: The model is wrong, nothing here can run it, or the receipts cannot be written.
     """
     bundle = find_bundle(name, load_task(task) if task else None)
     profile = this_device("auto")
     options = EngineOptions(threads=threads)
     choices = choices_here(bundle, profile, engine)
-    runners: list[_Runner] = []
+    opened: list[tuple[Choice, Runner]] = []
     problems: list[Cost] = []
     try:
         for choice in choices:
@@ -122,18 +121,31 @@ def bench_model(
                 problems.append(Cost(choice.variant, choice.engine, problem=choice.why))
                 continue
             try:
-                runners.append(_open(bundle, choice, options))
+                opened.append((choice, _open(bundle, choice, options)))
             except EdgeRuntimeError as error:
                 problems.append(Cost(choice.variant, choice.engine, choice.provider, problem=str(error)))
-        if not runners:
+        if not opened:
             raise nothing_runs(bundle, map(_because, choices, problems))
-        _measure(runners, seconds, runs)
-        costs = [_cost(runner, _peak_memory(bundle, runner, options)) for runner in runners]
+        measure_in_turns([runner for _, runner in opened], seconds, runs)
+        costs = [
+            _cost(bundle, choice, runner, _fp32(bundle, choice, opened), options) for choice, runner in opened
+        ]
     finally:
-        for runner in runners:
+        for _, runner in opened:
             runner.session.close()
     ordered = sorted(costs, key=lambda cost: cost.p50_ms)
     manifest = bundle.manifest
+    if receipt is not None:
+        notes = [
+            measured(
+                choice,
+                profile,
+                runner.latency(threads, _fp32(bundle, choice, opened)),
+                cost.peak_memory_bytes,
+            )
+            for (choice, runner), cost in zip(opened, costs, strict=True)
+        ]
+        write_receipts(receipt, manifest, [note for note in notes if note is not None])
     return BenchReport(manifest.name, manifest.version, profile.cpu.name, threads, (*ordered, *problems))
 
 
@@ -169,75 +181,70 @@ def _because(choice: Choice, cost: Cost) -> Choice:
     return replace(choice, why=cost.problem)
 
 
-def _open(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> _Runner:
+def _open(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Runner:
     session = open_choice(bundle, choice, options)
     try:
-        task = make_task(bundle.manifest.task, session.inputs, session.outputs)
-        noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
-        tensors, _ = task.preprocess(Picture.from_bgr(noise))
+        spec = bundle.manifest.task_of(variant_of(bundle, choice))
+        task = make_any_task(spec, session.inputs, session.outputs, tokenizer_of(bundle))
+        tensors, _ = task.preprocess(_something(bundle, spec, session.inputs))
         # The task's own buffers are valid until its next call only.
         kept: Mapping[str, Array] = {name: tensor.copy() for name, tensor in tensors.items()}
-        for _ in range(WARM_UP_RUNS):
-            session.run(kept)
+        runner = Runner(session, kept)
+        runner.warm_up()
     except Exception:
         session.close()
         raise
-    return _Runner(choice, session, kept)
+    return runner
 
 
-def _measure(runners: list[_Runner], seconds: float, runs: int | None) -> None:
-    """Give every runner its turns until it has its time, or its number of inferences."""
-    waiting = list(runners)
-    while waiting:
-        for runner in waiting:
-            runner.take_turn(TURN_RUNS if runs is None else min(TURN_RUNS, runs - len(runner.wall_ms)))
-        waiting = [runner for runner in waiting if not _enough(runner, seconds, runs)]
+def _something(bundle: ModelBundle, spec: TaskSpec, inputs: Sequence[TensorSpec]) -> Any:
+    """The bundle's first golden input; else a picture of noise, a text, or tensors of noise."""
+    golden = bundle.manifest.golden
+    if golden is not None:
+        return raw_inputs(read_rows(bundle.root / golden.inputs.path), spec)[0]
+    dice = np.random.default_rng(0)
+    match spec:
+        case EmbeddingSpec():
+            return _TEXT
+        case TensorsSpec():
+            shapes = {
+                one.name: (one.dtype, [1, *(_OPEN_AXIS if axis is None else axis for axis in one.shape[1:])])
+                for one in inputs
+            }
+            return {name: dice.integers(0, 2, shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
+        case _:
+            return Picture.from_bgr(dice.integers(0, 256, (720, 1280, 3), np.uint8))
 
 
-def _enough(runner: _Runner, seconds: float, runs: int | None) -> bool:
-    return sum(runner.wall_ms) >= seconds * 1e3 if runs is None else len(runner.wall_ms) >= runs
-
-
-def _cost(runner: _Runner, memory: int | None) -> Cost:
-    count = len(runner.wall_ms)
-    p50_ms, p95_ms = (float(value) for value in np.percentile(runner.wall_ms, (50, 95)))
-    return Cost(
-        runner.choice.variant,
-        runner.choice.engine,
-        runner.session.provider,
-        count,
-        p50_ms,
-        p95_ms,
-        1e3 * count / sum(runner.wall_ms),
-        runner.cpu_ms / count,
-        memory,
+def _fp32(bundle: ModelBundle, choice: Choice, opened: Sequence[tuple[Choice, Runner]]) -> Runner | None:
+    """The runner of the fp32 variant beside a variant of another precision."""
+    if variant_of(bundle, choice).precision is Precision.FP32:
+        return None
+    return next(
+        (
+            runner
+            for other, runner in opened
+            if (other.engine, other.provider) == (choice.engine, choice.provider)
+            and variant_of(bundle, other).precision is Precision.FP32
+        ),
+        None,
     )
 
 
-def _peak_memory(bundle: ModelBundle, runner: _Runner, options: EngineOptions) -> int | None:
-    """Open and run the model in a fresh process; None where a process's peak is not known."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(_added_memory, bundle, runner.choice, options, dict(runner.tensors)).result()
-        except BrokenProcessPool:
-            return None
-
-
-def _added_memory(
-    bundle: ModelBundle, choice: Choice, options: EngineOptions, tensors: Tensors
-) -> int | None:
-    before = psutil.Process().memory_info().rss
-    session = open_choice(bundle, choice, options)
-    for _ in range(WARM_UP_RUNS):
-        session.run(tensors)
-    peak = _peak_bytes()
-    session.close()
-    return None if peak is None else max(peak - before, 0)
-
-
-def _peak_bytes() -> int | None:
-    """The highest resident size of this process; the kernel's VmHWM (proc_pid_status(5)), so Linux only."""
-    status = Path("/proc/self/status")
-    lines: Iterator[str] = iter(status.read_text().splitlines() if status.exists() else ())
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+def _cost(
+    bundle: ModelBundle, choice: Choice, runner: Runner, fp32: Runner | None, options: EngineOptions
+) -> Cost:
+    count, latency = len(runner.wall_ms), runner.latency(options.threads, fp32)
+    model = bundle.path(variant_of(bundle, choice))
+    return Cost(
+        choice.variant,
+        choice.engine,
+        runner.session.provider,
+        count,
+        latency.p50_ms,
+        latency.p95_ms,
+        1e3 * count / sum(runner.wall_ms),
+        runner.cpu_ms / count,
+        peak_memory(choice.engine, model, options_for(choice, options), runner.tensors),
+        latency.times_fp32,
+    )

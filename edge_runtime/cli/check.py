@@ -1,7 +1,9 @@
 """`edge-runtime check`: the settings read, every model run once, every camera opened. Changes nothing."""
 
+import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.agent.models import bundle_of, open_settings_model
+from edge_runtime.agent.plans import decoding_of
+from edge_runtime.bundle import ModelBundle
 from edge_runtime.cli.shell import ExitCode, exit_code
 from edge_runtime.contract.device import Decoding, DeviceProfile
 from edge_runtime.contract.errors import EdgeRuntimeError, InputError
@@ -19,10 +23,17 @@ from edge_runtime.contract.result import Classification, Detections
 from edge_runtime.engines.select import explain
 from edge_runtime.local_model import LocalModel, choices_here, this_device
 from edge_runtime.settings import AgentSettings, CameraSettings, check_labels, load_settings
+from edge_runtime.video.decoder import Decoded
 from edge_runtime.video.source import SourceSpec, VideoSource
 
 AT_ONCE = 8
 """Cameras opened at the same time; one that does not answer takes its whole timeout."""
+
+
+PLAYED_S = 2.0
+"""A recording is read for so long, to find what does not decode."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,8 @@ class CameraCheck:
     sees: str = ""
     problem: str = ""
     code: ExitCode = ExitCode.OK
+    note: str = ""
+    """What to know although it works: a recording that is cut short, hardware that is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +88,9 @@ def check_store(store: Path) -> StoreCheck:
     profile = this_device(settings.profile)
     models, opened = _check_models(settings, profile)
     try:
-        check_labels(settings, {name: model.bundle.manifest.task for name, model in opened.items()})
         with ThreadPoolExecutor(AT_ONCE) as pool:
             tries = [
-                pool.submit(_check_camera, name, camera, profile.decoding, opened.get(camera.model))
+                pool.submit(check_camera, name, camera, profile.decoding, opened.get(camera.model))
                 for name, camera in settings.cameras.items()
             ]
             cameras = tuple(one.result() for one in tries)
@@ -103,10 +115,17 @@ def _check_models(
 ) -> tuple[tuple[ModelCheck, ...], dict[str, LocalModel]]:
     checks: list[ModelCheck] = []
     opened: dict[str, LocalModel] = {}
+    bundles: dict[str, ModelBundle] = {}
     for name, wanted in settings.models.items():
+        try:
+            bundles[name] = bundle_of(wanted)
+        except EdgeRuntimeError as error:
+            checks.append(ModelCheck(name, problem=f"models.{name}: {error}", code=exit_code(error)))
+    check_labels(settings, {name: bundle.manifest.task for name, bundle in bundles.items()})
+    for name, bundle in bundles.items():
+        wanted = settings.models[name]
         why = ""
         try:
-            bundle = bundle_of(wanted)
             why = explain(choices_here(bundle, profile, wanted.engine.name))
             model = open_settings_model(wanted, bundle, profile)
             opened[name] = model
@@ -115,34 +134,64 @@ def _check_models(
             model.predictor.warm_up()
             run_ms = (time.perf_counter() - began) * 1e3
         except EdgeRuntimeError as error:
-            checks.append(ModelCheck(name, why=why, problem=str(error), code=exit_code(error)))
+            problem = f"models.{name}: {error}"
+            checks.append(ModelCheck(name, why=why, problem=problem, code=exit_code(error)))
             continue
         manifest, choice = bundle.manifest, model.choice
         title = f"{manifest.name} {manifest.version}"
         checks.append(
             ModelCheck(name, title, choice.variant, choice.engine, model.session.provider, run_ms, why)
         )
-    return tuple(checks), opened
+    order = list(settings.models)
+    return tuple(sorted(checks, key=lambda check: order.index(check.name))), opened
 
 
-def _check_camera(
+def check_camera(
     name: str, camera: CameraSettings, decoding: Decoding, model: LocalModel | None
 ) -> CameraCheck:
-    spec = SourceSpec(name, camera.source, camera.transport, decoding=decoding)
+    """Open a camera, read a picture, show it to its model; whatever happens becomes the answer."""
+    spec = SourceSpec(name, camera.source, camera.transport, decoding=decoding_of(camera, decoding))
+    picture: Picture | None = None
     try:
         with closing(VideoSource(spec)) as source:
-            picture = _first_picture(name, source)
+            frames = source.frames()
+            picture = _first_picture(name, frames)
             sees = said(model.predictor.predict(picture)) if model else ""
+            notes = [
+                source.cut_off() or _played(source, frames),
+                source.decoder if spec.decoding.hardware not in {None, source.decoder} else "",
+            ]
     except EdgeRuntimeError as error:
-        return CameraCheck(name, camera.shown_source, problem=str(error), code=exit_code(error))
-    return CameraCheck(name, camera.shown_source, picture.height, picture.width, sees)
+        return CameraCheck(name, camera.shown_source, problem=_of(name, error), code=exit_code(error))
+    except Exception as error:
+        # A fault of this program or of FFmpeg with one camera must not hide what the others do.
+        log.exception("camera '%s'", name)
+        problem = f"camera '{name}': fault of this program: {error!r}"
+        return CameraCheck(name, camera.shown_source, problem=problem, code=ExitCode.FAILURE)
+    said_notes = "; ".join(filter(None, notes))
+    return CameraCheck(name, camera.shown_source, picture.height, picture.width, sees, note=said_notes)
 
 
-def _first_picture(camera: str, source: VideoSource) -> Picture:
-    for decoded in source.frames():
+def _first_picture(camera: str, frames: Iterator[Decoded]) -> Picture:
+    for decoded in frames:
         if decoded.picture is not None:
             return decoded.picture
     raise InputError(f"camera '{camera}': not one picture came")
+
+
+def _played(source: VideoSource, frames: Iterator[Decoded]) -> str:
+    """Read a recording for `PLAYED_S`; say what is wrong with it, if it is through by then."""
+    until = time.monotonic() + PLAYED_S
+    if not source.spec.live:
+        for _ in frames:
+            if time.monotonic() > until:
+                return ""
+    return source.trouble
+
+
+def _of(camera: str, error: EdgeRuntimeError) -> str:
+    said_so = str(error)
+    return said_so if f"camera '{camera}'" in said_so else f"camera '{camera}': {said_so}"
 
 
 def said(answer: Detections | Classification) -> str:
@@ -167,11 +216,15 @@ def show(check: StoreCheck, screen: Console, *, why: bool) -> None:
     cameras = Table("camera", "source", "picture", "its model sees", "", box=None, pad_edge=False)
     for camera in check.cameras:
         size = f"{camera.width}×{camera.height}" if camera.width else ""
-        cameras.add_row(camera.name, camera.source, size, camera.sees, _verdict(camera.problem))
+        verdict = "[yellow]ok, but[/]" if camera.note else _verdict(camera.problem)
+        cameras.add_row(camera.name, camera.source, size, camera.sees, verdict)
     screen.print(models, "", cameras, sep="\n")
     for one in (*check.models, *check.cameras):
         if one.problem:
             screen.print(f"\n{one.problem}", style="red", markup=False)
+    for camera in check.cameras:
+        if camera.note:
+            screen.print(f"\ncamera '{camera.name}': {camera.note}", style="yellow", markup=False)
     if why:
         for model in check.models:
             screen.print(f"\n[bold]Why {model.name} runs where it does[/]")

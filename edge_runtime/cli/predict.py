@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.contract.errors import ConfigError, InputError, StorageError
+from edge_runtime.contract.errors import ConfigError, StorageError
 from edge_runtime.contract.frame import Picture, Plane
 from edge_runtime.contract.result import Classification, Detections
 from edge_runtime.local_model import LocalModel, find_bundle, open_model, this_device
 from edge_runtime.settings import load_task
 from edge_runtime.sinks.drawing import label_boxes
+from edge_runtime.tasks.picture_file import read_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def predict_images(
     if out is not None and len(images) > 1 and out.suffix:
         raise ConfigError("--out", expected="a folder for several pictures", got=str(out))
     bundle = find_bundle(name, load_task(task) if task else None)
-    pictures = [(image, read_image(image)) for image in images]
+    pictures = [(image, read_picture(image)) for image in images]
     model = open_model(bundle, this_device("auto"), engine=engine, min_score=min_score)
     try:
         model.predictor.warm_up()
@@ -96,26 +96,6 @@ def predict_images(
     return PredictReport(
         manifest.name, manifest.version, choice.variant, choice.engine, model.session.provider, seen
     )
-
-
-def read_image(path: Path) -> Plane:
-    """Read a picture.
-
-    Returns:
-        (h, w, 3) uint8 BGR.
-
-    Raises:
-        InputError: It is missing, empty or no picture.
-    """
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise InputError(f"picture {path}", expected="a readable file", got=error.strerror) from error
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    if pixels is None:
-        got = "a file of another kind, or a damaged one" if len(content) else "an empty file"
-        raise InputError(f"picture {path}", expected="JPEG, PNG, WebP, BMP or TIFF", got=got)
-    return np.asarray(pixels, np.uint8)
 
 
 def show(report: PredictReport, screen: Console) -> None:

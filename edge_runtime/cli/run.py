@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -10,9 +10,10 @@ from rich.live import Live
 
 from edge_runtime.agent import Agent
 from edge_runtime.cli.logs import log_to
-from edge_runtime.cli.shell import ExitCode, console, print_json
+from edge_runtime.cli.shell import ExitCode, console, exit_code, print_json
 from edge_runtime.cli.status_table import process_line, status_lines, status_table
-from edge_runtime.cli.stopping import stop_on_signals
+from edge_runtime.cli.stopping import reload_on_hangup, stop_on_signals
+from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.status import AgentStatus, CameraState
 from edge_runtime.settings import AgentSettings, load_settings
 
@@ -31,7 +32,8 @@ def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
         quiet: No table, no progress lines.
 
     Returns:
-        OK; REMOTE when it ended by itself and a camera had failed for good; STORAGE when events were lost.
+        OK; STORAGE when events were lost; else, when it ended by itself, the code of a model that did not
+        open, or REMOTE when a camera had failed for good.
 
     Raises:
         EdgeRuntimeError: The settings are wrong, a model does not open, …
@@ -39,39 +41,68 @@ def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
     settings = load_settings(store)
     screen = console(as_json=as_json)
     log_to(screen, quiet=quiet)
-    with stop_on_signals() as stop:
-        status = watch(settings, screen, stop, quiet=quiet)
+    with stop_on_signals() as stop, reload_on_hangup(stop) as reload:
+        agent = Agent(settings)
+        status = watch(agent, screen, stop, quiet=quiet, news=_News(store, reload))
     if as_json:
         print_json(status)
     elif not quiet:
         screen.print(status_table(status))
-    return outcome(status, stopped=stop.is_set())
+    return outcome(status, stopped=stop.is_set(), problems=agent.problems.values())
 
 
-def watch(settings: AgentSettings, screen: Console, stop: threading.Event, *, quiet: bool) -> AgentStatus:
+def watch(
+    agent: Agent,
+    screen: Console,
+    stop: threading.Event,
+    *,
+    quiet: bool,
+    news: Callable[[], AgentSettings | None],
+) -> AgentStatus:
     """Run the agent while showing how it is doing."""
-    agent = Agent(settings)
     if quiet:
-        return agent.run(stop)
+        return agent.run(stop, news=news)
     if not screen.is_terminal:
-        return agent.run(stop, _Lines())
+        return agent.run(stop, _Lines(), news)
     with Live(console=screen, refresh_per_second=4, transient=True) as live:
         show: Callable[[AgentStatus], None] = lambda status: live.update(status_table(status))  # noqa: E731
-        return agent.run(stop, show)
+        return agent.run(stop, show, news)
 
 
-def outcome(status: AgentStatus, *, stopped: bool) -> ExitCode:
-    """Give the exit code that a run deserves: lost events before failed cameras.
+def outcome(status: AgentStatus, *, stopped: bool, problems: Iterable[EdgeRuntimeError] = ()) -> ExitCode:
+    """Give the exit code that a run deserves: lost events before broken models before failed cameras.
 
     Args:
         status: At the end.
         stopped: Somebody asked it to stop, which is no failure whatever the cameras did.
+        problems: Of models that did not open.
     """
     if any(sink.dropped for sink in status.sinks):
         return ExitCode.STORAGE
+    codes = {exit_code(problem) for problem in problems}
+    if codes and not stopped:
+        return ExitCode.BUNDLE if ExitCode.BUNDLE in codes else ExitCode.ENGINE
     if not stopped and any(camera.state is CameraState.FAILED for camera in status.cameras):
         return ExitCode.REMOTE
     return ExitCode.OK
+
+
+class _News:
+    """Reads the settings again when somebody asked for it; a wrong file is said and changes nothing."""
+
+    def __init__(self, store: Path, asked: threading.Event) -> None:
+        self._store = store
+        self._asked = asked
+
+    def __call__(self) -> AgentSettings | None:
+        if not self._asked.is_set():
+            return None
+        self._asked.clear()
+        try:
+            return load_settings(self._store)
+        except EdgeRuntimeError as error:
+            log.error("%s is wrong, and nothing changes: %s", self._store, error)
+            return None
 
 
 class _Lines:

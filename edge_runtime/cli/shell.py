@@ -18,6 +18,7 @@ from rich.console import Console
 from edge_runtime.contract.errors import (
     BundleError,
     ConfigError,
+    ConversionError,
     EdgeRuntimeError,
     EngineError,
     InputError,
@@ -40,6 +41,7 @@ class ExitCode(IntEnum):
     ENGINE = 6
     REMOTE = 7
     STORAGE = 8
+    CONVERSION = 9
     INTERRUPTED = 130
 
 
@@ -50,6 +52,7 @@ EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
     EngineError: ExitCode.ENGINE,
     RemoteError: ExitCode.REMOTE,
     StorageError: ExitCode.STORAGE,
+    ConversionError: ExitCode.CONVERSION,
 }
 
 

@@ -32,6 +32,11 @@ def status_table(status: AgentStatus) -> Group:
     return Group(
         cameras,
         *(Text(camera.reason, style=_STYLES[camera.state]) for camera in status.cameras if camera.reason),
+        *(
+            Text(f"camera {camera.name} is decoded by the {camera.decoder}", style="yellow")
+            for camera in status.cameras
+            if ": " in camera.decoder  # and why not by what the profile names
+        ),
         *(Text(sink_line(sink), style="yellow" if sink.trouble else "dim") for sink in status.sinks),
         Text(process_line(status), style="dim"),
     )
@@ -64,7 +69,7 @@ def sink_line(sink: SinkStatus) -> str:
     waiting = f", {sink.waiting} waiting" if sink.waiting else ""
     dropped = f", {sink.dropped} dropped" if sink.dropped else ""
     trouble = f": {sink.trouble}" if sink.trouble else ""
-    return f"sink {sink.name}: {sink.written} events written{waiting}{dropped}{trouble}"
+    return f"sink {sink.name}: {sink.written} {sink.what} written{waiting}{dropped}{trouble}"
 
 
 def process_line(status: AgentStatus) -> str:
@@ -74,7 +79,11 @@ def process_line(status: AgentStatus) -> str:
 
 def _camera_row(camera: CameraStatus) -> tuple[str | ProgressBar, ...]:
     style = _STYLES[camera.state]
-    read = "live" if camera.progress is None else ProgressBar(total=1.0, completed=camera.progress, width=20)
+    read: str | ProgressBar = "live"
+    if camera.progress is not None:
+        read = ProgressBar(total=1.0, completed=camera.progress, width=20)
+    elif camera.state in {CameraState.FAILED, CameraState.STARTING}:  # nobody knows yet, or ever
+        read = ""
     return (
         camera.name,
         f"[{style}]{camera.state}[/]",

@@ -1,12 +1,24 @@
-"""Ctrl-C and SIGTERM as a wish to stop: the first one drains, the second one ends at once.
+"""Signals as wishes: Ctrl-C and SIGTERM to stop, SIGHUP to read the settings again.
 
-Stops nothing itself.
+The first wish to stop drains, the second ends at once. Stops and reads nothing itself. Imports nothing that
+takes time: `run` listens before anything else is loaded.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+
+def leave_on_sigterm() -> None:
+    """End with 0 on a SIGTERM that comes while the program still loads: there is nothing to drain yet."""
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    sys.exit(0)
 
 
 @contextmanager
@@ -24,6 +36,8 @@ def stop_on_signals() -> Generator[threading.Event, None, None]:
         return
     watched = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in watched}
+    if before[signal.SIGTERM] is _leave:
+        before[signal.SIGTERM] = signal.SIG_DFL
 
     def restore() -> None:
         for number, handler in before.items():
@@ -39,3 +53,41 @@ def stop_on_signals() -> Generator[threading.Event, None, None]:
         yield stop
     finally:
         restore()
+
+
+@contextmanager
+def reload_on_hangup(stop: threading.Event) -> Generator[threading.Event, None, None]:
+    """Give an event that SIGHUP sets.
+
+    When it comes because the terminal was closed, it is a wish to stop. Where somebody has it ignored
+    (nohup), it stays ignored.
+
+    Args:
+        stop: Set when the terminal is gone.
+
+    Yields:
+        The event. Outside the main thread, and where there is no such signal (Windows), nothing sets it.
+    """
+    reload = threading.Event()
+    number = getattr(signal, "SIGHUP", None)
+    here = threading.current_thread() is threading.main_thread()
+    if number is None or not here or signal.getsignal(number) is signal.SIG_IGN:
+        yield reload
+        return
+    terminals = [descriptor for descriptor in (0, 1, 2) if _is_terminal(descriptor)]
+
+    def handle(_number: int, _frame: object) -> None:
+        alive = all(_is_terminal(descriptor) for descriptor in terminals)
+        (reload if alive else stop).set()
+
+    before = signal.signal(number, handle)
+    try:
+        yield reload
+    finally:
+        signal.signal(number, before)
+
+
+def _is_terminal(descriptor: int) -> bool:
+    with suppress(OSError):
+        return os.isatty(descriptor)
+    return False

@@ -8,9 +8,9 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from edge_runtime.contract.task import Declared, TaskSpec
+from edge_runtime.contract.task import Declared, Head, ImageInput, TaskSpec
 
 
 class Format(StrEnum):
@@ -50,8 +50,20 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
+class FileRef(Declared):
+    """A file of the bundle that is no variant: a tokenizer, golden inputs."""
+
+    path: InsidePath
+    sha256: Sha256
+    size_bytes: int = Field(ge=0)
+
+
 class Variant(Declared):
-    """One file (or folder) of the model, for the profiles it serves."""
+    """One file (or folder) of the model, for the profiles it serves.
+
+    A converter may turn the layout, fold the normalisation into the graph or rename outputs: `input`, `head`
+    and `output` say so where this variant differs from the bundle's task.
+    """
 
     id: Name
     format: Format
@@ -60,6 +72,9 @@ class Variant(Declared):
     sha256: Sha256 = Field(description="of the file; of a folder: of its sorted 'sha256  path' lines")
     size_bytes: int = Field(ge=0)
     profiles: tuple[str, ...] = Field(default=(), description="device profiles served; empty: all")
+    input: ImageInput | None = Field(default=None, description="replaces the task's input")
+    head: Head | None = Field(default=None, description="replaces the head of a detection task")
+    output: str | None = Field(default=None, description="replaces the output's name of any other task")
 
 
 class Latency(Declared):
@@ -69,6 +84,9 @@ class Latency(Declared):
     p95_ms: float = Field(ge=0)
     threads: int = Field(ge=1)
     runs: int = Field(ge=1)
+    times_fp32: float | None = Field(
+        default=None, gt=0, description="p50 by that of the model's fp32 variant in the same engine, in turns"
+    )
 
 
 class Receipt(Declared):
@@ -85,6 +103,40 @@ class Receipt(Declared):
     peak_memory_bytes: int | None = Field(default=None, ge=0)
 
 
+class Golden(Declared):
+    """Inputs with the outputs the source model gave for them; a device tries a new version on them.
+
+    Both are `.npz` files with as many rows in every array. `inputs` has what the task takes: pictures
+    `(n, height, width, 3)` uint8 BGR under `pictures`, texts `(n,)` of Unicode under `texts`, or one array
+    `(n, …)` for each tensor's name, a row of which the model gets with a batch axis of 1 before it. `outputs`
+    has one array for each output of the source model, a row of which is what the model gave, its batch axis
+    included.
+
+    Where the rows of an array differ in shape (pictures of several sizes, the boxes a detector found), each
+    is an array of its own: `pictures#0000`, `pictures#0001`, … `edge_runtime.tasks.rows` reads and writes
+    both.
+    """
+
+    inputs: FileRef
+    outputs: FileRef
+
+
+class Omission(Declared):
+    """A variant that was asked for and is not in the bundle, and why."""
+
+    id: Name
+    profiles: tuple[str, ...]
+    why: str
+
+
+class Provenance(Declared):
+    """Where the variants come from: enough to make them again."""
+
+    source_sha256: Sha256
+    recipe: Mapping[str, JsonValue] = Field(description="the recipe as it was read, defaults filled in")
+    tools: Mapping[str, str] = Field(description="library -> version")
+
+
 class BundleManifest(Declared):
     """`bundle.json`: everything about a model except its bytes."""
 
@@ -96,12 +148,33 @@ class BundleManifest(Declared):
     task: TaskSpec
     variants: tuple[Variant, ...] = Field(min_length=1)
     receipts: tuple[Receipt, ...] = ()
+    tokenizer: FileRef | None = None
+    golden: Golden | None = None
+    omitted: tuple[Omission, ...] = ()
+    provenance: Provenance | None = None
+
+    def task_of(self, variant: Variant) -> TaskSpec:
+        """Give the task as one variant has it.
+
+        Args:
+            variant: One of this bundle's.
+        """
+        told = {"input": variant.input, "head": variant.head, "output": variant.output}
+        changes = {key: value for key, value in told.items() if value is not None}
+        return self.task.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         ids = [variant.id for variant in self.variants]
         if len(set(ids)) != len(ids):
             raise ValueError(f"variant ids must be unique, got {', '.join(ids)}")
+        for variant in self.variants:
+            told = {"input": variant.input, "head": variant.head, "output": variant.output}
+            unknown = [
+                key for key, value in told.items() if value is not None and not hasattr(self.task, key)
+            ]
+            if unknown:
+                raise ValueError(f"variant '{variant.id}': a {self.task.kind} task has no {unknown[0]}")
         strangers = sorted({r.variant for r in self.receipts} - set(ids))
         if strangers:
             raise ValueError(f"receipts for variants that do not exist: {', '.join(strangers)}")

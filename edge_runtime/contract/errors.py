@@ -5,6 +5,7 @@
     ├── InputError      a picture, a tensor, a text or a recording is wrong
     ├── BundleError     a model file, its manifest, its labels or its digest is wrong
     ├── EngineError     an inference engine is missing, or refused or failed to run a model
+    ├── ConversionError a converter refused, failed, ran out of time or memory; names the operator if it can
     ├── StorageError    a disk is full, read-only or broken
     ├── UpdateError     an update was refused, failed or was rolled back
     └── RemoteError     something across a wire failed; says whether trying again can help
@@ -63,6 +64,36 @@ class BundleError(EdgeRuntimeError):
 
 class EngineError(EdgeRuntimeError):
     """An inference engine is missing, or refused or failed to run a model."""
+
+
+class ConversionError(EdgeRuntimeError):
+    """A step of a conversion refused or failed.
+
+    Args:
+        problem: As for `EdgeRuntimeError`.
+        step: Id of the step; None before there are steps.
+        operator: The operator that a target does not have, as the tool names it.
+        layer: The node or module where it is.
+        expected: As for `EdgeRuntimeError`.
+        got: As for `EdgeRuntimeError`.
+        do: The nearest remedy.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        step: str | None = None,
+        operator: str | None = None,
+        layer: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        super().__init__(problem, expected=expected, got=got, do=do)
+        self.step = step
+        self.operator = operator
+        self.layer = layer
 
 
 class StorageError(EdgeRuntimeError):

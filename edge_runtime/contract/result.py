@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract.route import Decision
+from edge_runtime.contract.tensors import Tensors
 
 Boxes: TypeAlias = NDArray[np.float32]
 Scores: TypeAlias = NDArray[np.float32]
@@ -88,6 +89,34 @@ class Classification:
 
     classes: ClassIds
     scores: Scores
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vector of one text.
+
+    Args:
+        vector: (size,) float32.
+        tokens: How many the model saw, special ones included.
+        truncated: Whether the text was longer than the model takes, so that its end does not count.
+    """
+
+    vector: NDArray[np.float32]
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a model of no particular task gave.
+
+    Args:
+        tensors: Real numbers by the model's own names, batch axis included.
+        labels: Names of the columns of the first one; empty where it has none.
+    """
+
+    tensors: Tensors
     labels: tuple[str, ...]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class CameraState(StrEnum):
@@ -31,6 +32,8 @@ class DropCause(StrEnum):
     """Older than the camera's deadline when a worker was free."""
     CORRUPT = "corrupt"
     """The decoder or the model could not use it."""
+    STOPPED = "stopped"
+    """Read, and not looked at any more, when the camera was told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class CameraStatus:
         cpu_ms: Mean CPU time of this camera's decoding and inference a frame decoded.
         occupancy: Objects in each zone now.
         crossings: By line, then by direction.
+        decoder: What decodes: a hardware decoder's name, or `processor`; and why not what the profile names.
     """
 
     name: str
@@ -77,17 +81,20 @@ class CameraStatus:
     cpu_ms: float = 0.0
     occupancy: Mapping[str, int] = field(default_factory=dict[str, int])
     crossings: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    decoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
-    """One sink, now: events taken, events still owed, and the last trouble."""
+    """One sink, now: events (or pictures) taken, still owed and lost, and the last trouble."""
 
     name: str
     written: int = 0
     waiting: int = 0
     dropped: int = 0
     trouble: str = ""
+    what: Literal["events", "pictures"] = "events"
+    """What it counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,4 +133,38 @@ class ClassificationSpec(Declared):
     top_k: int = Field(default=5, ge=1)
 
 
-TaskSpec = Annotated[DetectionSpec | ClassificationSpec, Field(discriminator="kind")]
+class TextInput(Declared):
+    """How a text becomes token tensors: by the bundle's own `tokenizer.json`.
+
+    The tensors `input_ids`, `attention_mask` and `token_type_ids` are int64 or int32, `(batch, length)`; a
+    model takes those it has.
+    """
+
+    max_length: int = Field(default=128, ge=1, description="tokens, special ones included")
+    pad: Literal["longest", "max_length"] = Field(
+        default="longest", description="max_length for a model of fixed shape"
+    )
+
+
+class EmbeddingSpec(Declared):
+    """Texts in, vectors out."""
+
+    kind: Literal["embedding"]
+    input: TextInput = TextInput()
+    output: TensorName | None = None
+    pooling: Literal["mean", "cls", "none"] = Field(
+        default="mean", description="how token vectors become one; none: the model gives one"
+    )
+    normalize: bool = Field(default=True, description="to length 1")
+
+
+class TensorsSpec(Declared):
+    """The model's own tensors in and out: what no other task describes, tables of numbers for one."""
+
+    kind: Literal["tensors"]
+    labels: tuple[str, ...] = Field(default=(), description="names of the columns of the first output")
+
+
+TaskSpec = Annotated[
+    DetectionSpec | ClassificationSpec | EmbeddingSpec | TensorsSpec, Field(discriminator="kind")
+]

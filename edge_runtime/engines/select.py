@@ -194,6 +194,11 @@ def _standing(way: _Way, profile: DeviceProfile) -> tuple[_Key, str]:
         return (0, speed.p50_ms, *taste), why
     if support and variant.format in support.formats and variant.precision in support.precisions:
         return (1, *taste), f"not measured; in the order of profile {profile.name}"
+    if not stated:
+        # `auto` does not try the engines out beforehand: that takes seconds.
+        return (2, *taste), f"not measured; in the default order, as profile {profile.name} names no engines"
+    if not support:
+        return (2, *taste), f"not measured; profile {profile.name} does not name this engine"
     return (2, *taste), (
         f"not measured; profile {profile.name} names no {variant.precision} {variant.format} for this engine"
     )

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from edge_runtime.contract.errors import ConfigError
-from edge_runtime.contract.task import TaskSpec
+from edge_runtime.contract.task import EmbeddingSpec, TaskSpec
 from edge_runtime.settings.document import Document
-from edge_runtime.settings.model import AgentSettings, JsonlSinkSettings, ReportSinkSettings
+from edge_runtime.settings.model import (
+    AgentSettings,
+    JsonlSinkSettings,
+    ReportSinkSettings,
+    VideoSinkSettings,
+)
 from edge_runtime.settings.problems import Problem, did_you_mean
 
 
@@ -48,6 +53,20 @@ def files(settings: AgentSettings) -> Iterator[Problem]:
             if first != index:
                 problem = f"sinks[{first}] writes this file already"
                 yield Problem(("sinks", index, "path"), problem, do="Give each sink its own file.")
+    yield from _shared_videos(settings)
+
+
+def _shared_videos(settings: AgentSettings) -> Iterator[Problem]:
+    """Find video sinks that would write one camera's file twice."""
+    taken: dict[Path, int] = {}
+    for index, sink in enumerate(settings.sinks):
+        if isinstance(sink, VideoSinkSettings):
+            for camera in sink.cameras or settings.cameras:
+                first = taken.setdefault(sink.folder / camera, index)
+                if first != index:
+                    problem = f"sinks[{first}] writes the video of '{camera}' into this folder already"
+                    yield Problem(("sinks", index, "folder"), problem, do="Give each sink its own folder.")
+                    break
 
 
 def check_labels(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> None:
@@ -70,12 +89,12 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
         if name not in tasks:
             continue
         for label in model.labels:
-            if label not in tasks[name].labels:
-                yield _unknown(f"models.{name}.labels", label, name, tasks[name].labels)
+            if label not in _labels(tasks[name]):
+                yield _unknown(f"models.{name}.labels", label, name, _labels(tasks[name]))
     for name, camera in settings.cameras.items():
         if camera.model not in tasks:
             continue
-        known = settings.models[camera.model].labels or tasks[camera.model].labels
+        known = settings.models[camera.model].labels or _labels(tasks[camera.model])
         areas: dict[str, tuple[str, ...]] = {
             **{f"zones.{zone}": rule.labels for zone, rule in camera.zones.items()},
             **{f"lines.{line}": rule.labels for line, rule in camera.lines.items()},
@@ -84,6 +103,10 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
             for label in labels:
                 if label not in known:
                     yield _unknown(f"cameras.{name}.{area}.labels", label, camera.model, known)
+
+
+def _labels(task: TaskSpec) -> tuple[str, ...]:
+    return () if isinstance(task, EmbeddingSpec) else task.labels
 
 
 def _unknown(place: str, label: str, model: str, known: tuple[str, ...]) -> str:

@@ -80,7 +80,9 @@ def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
     try:
         check_polygon("polygon", points)
     except ConfigError as error:
-        raise _refuse(error.problem, error.expected or "", error.do or "") from error
+        # The place in the file, which comes first, names the zone.
+        problem = error.problem.removeprefix("zone 'polygon'").removeprefix(": ")
+        raise _refuse(problem or f"{len(points)} corners", error.expected or "", error.do or "") from error
     return points
 
 
@@ -230,6 +232,11 @@ class CameraSettings(Settings):
         description="play a recording at its own pace, the newest frame winning, as a live camera would",
     )
     loop: bool = Field(default=False, description="play a recording again and again")
+    frames: Literal["all", "key"] | None = Field(
+        default=None,
+        description="key: decode key frames only, about one a second or two, which costs almost nothing;"
+        " absent: as the device profile says",
+    )
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
         default=2.0,
         description="a frame older than this when a worker is free is dropped as late; null: never",

@@ -7,6 +7,7 @@ cores. Keeps the source's own times; records no sound and splits no files.
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -44,10 +45,11 @@ class AnnotatedVideo:
     Args:
         folder: Made when absent.
         overlays: What each camera watches, by camera name.
-        cameras: Only these; empty: all.
+        cameras: Only these; None: all.
         fps: Pictures a second at most, in source time; None: every scene.
         height: Of the video, in pixels; even.
-        wait: When a camera's queue is full: wait (recordings), or drop the scene and count it (live).
+        live: When the queue of one of these is full, the scene is dropped and counted; other cameras,
+            recordings, wait.
         name: What statuses and messages call this sink.
     """
 
@@ -56,20 +58,22 @@ class AnnotatedVideo:
         folder: Path,
         overlays: Mapping[str, Overlay],
         *,
-        cameras: Collection[str] = (),
+        cameras: Collection[str] | None = None,
         fps: float | None = None,
         height: int = 480,
-        wait: bool = True,
+        live: Collection[str] = (),
         name: str = "video",
     ) -> None:
         self.name = name
         self._folder = folder
         self._overlays = overlays
-        self._cameras = frozenset(cameras)
+        self._cameras = cameras
         self._period_ns = 0 if fps is None else round(1e9 / fps)
         self._height = height
-        self._wait = wait
+        self._live = live
         self._recorders: dict[str, _Recorder] = {}
+        self._finished: list[_Recorder] = []
+        self._opened: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def show(self, scene: Scene) -> None:
@@ -79,38 +83,59 @@ class AnnotatedVideo:
             StorageError: An earlier scene of this camera could not be written.
         """
         camera = scene.frame.camera
-        if self._cameras and camera not in self._cameras:
+        if self._cameras is not None and camera not in self._cameras:
             return
         recorder = self._recorders.get(camera)
         if recorder is None:
             with self._lock:
                 recorder = self._recorders[camera] = self._recorder(camera)
-        recorder.put(scene, wait=self._wait)
+        recorder.put(scene, wait=camera not in self._live)
+
+    def watch(self, cameras: Collection[str], live: Collection[str]) -> None:
+        """Take other cameras from now on.
+
+        Args:
+            cameras: Only these.
+            live: As for the constructor.
+        """
+        self._cameras, self._live = cameras, live
+
+    def finish(self, cameras: Collection[str]) -> None:
+        """Write what is queued of some cameras and finish their files; later pictures go into new ones."""
+        with self._lock:
+            recorders = [self._recorders.pop(camera) for camera in cameras if camera in self._recorders]
+            self._finished += recorders
+        for recorder in recorders:
+            recorder.finish()
+        for recorder in recorders:
+            recorder.join()
 
     def status(self) -> SinkStatus:
         """Say how many pictures were written, wait and were dropped, all cameras together."""
         with self._lock:
-            recorders = tuple(self._recorders.values())
+            recorders = (*self._finished, *self._recorders.values())
         return SinkStatus(
             self.name,
             written=sum(recorder.written for recorder in recorders),
             waiting=sum(recorder.waiting for recorder in recorders),
             dropped=sum(recorder.dropped for recorder in recorders),
             trouble="; ".join(str(recorder.failure) for recorder in recorders if recorder.failure),
+            what="pictures",
         )
 
     def close(self) -> None:
         """Write what is queued and finish the files. Idempotent."""
         with self._lock:
-            recorders = tuple(self._recorders.values())
-        for recorder in recorders:
-            recorder.finish()
-        for recorder in recorders:
-            recorder.join()
+            cameras = tuple(self._recorders)
+        self.finish(cameras)
 
     def _recorder(self, camera: str) -> "_Recorder":
         overlay = self._overlays.get(camera, Overlay())
-        return _Recorder(self._folder / f"{camera}.mp4", overlay, self._period_ns, self._height)
+        self._opened[camera] += 1
+        number = self._opened[camera]
+        # A camera that starts anew must not write over what it was; no camera's name has a plus.
+        file = f"{camera}.mp4" if number == 1 else f"{camera}+{number}.mp4"
+        return _Recorder(self._folder / file, overlay, self._period_ns, self._height)
 
 
 class _Recorder:
@@ -205,6 +230,8 @@ class _Film:
         self._key = 0
         self._container = av.open(str(path), "w", format="mp4", options=_FRAGMENTED)
         self._stream = self._new_stream()
+        # Before there is anything to close: FFmpeg crashes on closing a file whose header the disk refused.
+        self._container.start_encoding()
 
     def __enter__(self) -> "_Film":
         return self

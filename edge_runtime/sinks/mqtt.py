@@ -125,7 +125,13 @@ class MqttSink:
 
     def report(self, status: AgentStatus) -> None:
         """Publish, retained, how the cameras are; at most once a second each, and only what changed."""
-        self._states = {f"{self._root}/{_level(c.name)}/state": _state(c) for c in status.cameras}
+        there = {f"{self._root}/{_level(c.name)}/state": _state(c) for c in status.cameras}
+        gone = {
+            topic: _stopped(payload, "the camera was removed")
+            for topic, payload in self._states.items()
+            if topic not in there
+        }
+        self._states = gone | there
 
     def status(self) -> SinkStatus:
         """Say how many events the broker acknowledged, and how many wait for it."""
@@ -139,7 +145,9 @@ class MqttSink:
 
     def close(self) -> None:
         """Send what can be sent within `farewell_s`, say "offline", disconnect. The rest stays on disk."""
-        self._states = {topic: _stopped(payload) for topic, payload in self._states.items()}
+        self._states = {
+            topic: _stopped(payload, "the agent was stopped") for topic, payload in self._states.items()
+        }
         self._closing.set()
         self._ring()
         self._thread.join(self._options.farewell_s + 10.0)
@@ -271,11 +279,11 @@ def _state(camera: CameraStatus) -> bytes:
     return json.dumps(state, separators=(",", ":")).encode()
 
 
-def _stopped(state: bytes) -> bytes:
-    """What is left on the broker of a camera whose agent was stopped: nobody counts there any more."""
+def _stopped(state: bytes, reason: str) -> bytes:
+    """What is left on the broker of a camera that is read no more: nobody counts there."""
     last = json.loads(state)
     occupancy = dict.fromkeys(last["occupancy"], 0)
-    last |= {"state": "stopped", "reason": "the agent was stopped", "fps": 0.0, "occupancy": occupancy}
+    last |= {"state": "stopped", "reason": reason, "fps": 0.0, "occupancy": occupancy}
     return json.dumps(last, separators=(",", ":")).encode()
 
 

@@ -48,7 +48,7 @@ class DetectionTask:
         self._min_score = spec.min_score if min_score is None else min_score
         self._wanted = _wanted(spec.labels, keep)
         self._image = ImageTensor(spec.input, inputs)
-        self._decoder = _decoder(spec, outputs)
+        self._decoder = _decoder(spec, outputs, np.flatnonzero(self._wanted).tolist() if keep else ())
 
     def preprocess(self, x: Picture) -> tuple[Tensors, Placement]:
         """Make the model's input; see `Task.preprocess`."""
@@ -77,14 +77,14 @@ class DetectionTask:
             )
 
 
-def _decoder(spec: DetectionSpec, outputs: Sequence[TensorSpec]) -> Decoder:
+def _decoder(spec: DetectionSpec, outputs: Sequence[TensorSpec], wanted: Sequence[int]) -> Decoder:
     match spec.head:
         case SsdHead():
             return SsdDecoder(spec.head, outputs)
         case NmsHead():
             return NmsDecoder(spec.head, outputs)
         case YoloHead():
-            return YoloDecoder(spec.head, outputs, len(spec.labels))
+            return YoloDecoder(spec.head, outputs, len(spec.labels), wanted)
         case DetrHead():
             return DetrDecoder(spec.head, outputs, len(spec.labels))
 

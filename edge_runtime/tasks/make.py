@@ -1,13 +1,23 @@
 """From a declaration to the task that follows it. Opens no model and reads no file."""
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
-from edge_runtime.contract.errors import ConfigError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TaskSpec
+from edge_runtime.contract.errors import BundleError, ConfigError
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    TaskSpec,
+    TensorsSpec,
+)
 from edge_runtime.contract.tensors import TensorSpec
-from edge_runtime.tasks.base import VisionTask
+from edge_runtime.tasks.base import Task, VisionTask
 from edge_runtime.tasks.classification import ClassificationTask
 from edge_runtime.tasks.detection import DetectionTask
+from edge_runtime.tasks.embedding import EmbeddingTask
+from edge_runtime.tasks.tensors_task import TensorsTask
 
 
 def make_task(
@@ -18,7 +28,7 @@ def make_task(
     min_score: float | None = None,
     keep: Collection[str] = (),
 ) -> VisionTask:
-    """Bind a declaration to a model.
+    """Bind the declaration of a model that looks at pictures.
 
     Args:
         spec: What the bundle declares.
@@ -29,7 +39,8 @@ def make_task(
 
     Raises:
         BundleError: Declaration and model do not belong together, as far as shapes tell.
-        ConfigError: A label to keep is none of the model's, or the model is no detector.
+        ConfigError: A label to keep is none of the model's, or there are some and it is no detector, or the
+            model takes no pictures.
     """
     match spec:
         case DetectionSpec():
@@ -40,3 +51,50 @@ def make_task(
                     "labels to keep", expected="none for a classifier", got=", ".join(sorted(keep))
                 )
             return ClassificationTask(spec, inputs, outputs, min_score=min_score)
+        case EmbeddingSpec() | TensorsSpec():
+            raise ConfigError(
+                "a model for pictures",
+                expected="a detection or classification model",
+                got=f"a model of kind '{spec.kind}'",
+                do="Use a model that takes pictures",
+            )
+
+
+def make_any_task(
+    spec: TaskSpec,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    tokenizer: Path | None = None,
+    *,
+    min_score: float | None = None,
+) -> Task[Any, Any]:
+    """Bind the declaration of any model.
+
+    Args:
+        spec: What the bundle declares.
+        inputs: What the session takes.
+        outputs: What the session gives.
+        tokenizer: The bundle's `tokenizer.json`; only text models need it.
+        min_score: Answers of a vision model below are left out; None: as declared.
+
+    Returns:
+        Takes a `Picture`, a `str`, or tensors by name, as the kind says.
+
+    Raises:
+        BundleError: Declaration and model do not belong together, or a text model has no tokenizer.
+        EngineError: A text model, and the library `tokenizers` is missing.
+    """
+    match spec:
+        case EmbeddingSpec():
+            if tokenizer is None:
+                raise BundleError(
+                    "a text model",
+                    expected="a tokenizer",
+                    got="none",
+                    do="Build the bundle with its tokenizer.json",
+                )
+            return EmbeddingTask(spec, inputs, outputs, tokenizer)
+        case TensorsSpec():
+            return TensorsTask(spec, inputs, outputs)
+        case DetectionSpec() | ClassificationSpec():
+            return make_task(spec, inputs, outputs, min_score=min_score)

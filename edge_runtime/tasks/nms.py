@@ -27,6 +27,8 @@ def suppress(boxes: Boxes, scores: Scores, classes: ClassIds | None, max_iou: fl
     x1, y1, x2, y2 = boxes[order].T
     kinds = np.zeros_like(x1) if classes is None else classes[order].astype(np.float32)
     columns = np.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kinds))
+    if len(order) <= _BLOCK:
+        return order[_survivors(_overlap(columns, columns, max_iou))]
     kept = np.empty(0, np.intp)
     for start in range(0, len(order), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(order)))
@@ -59,6 +61,8 @@ def _overlap(a: NDArray[np.float32], b: NDArray[np.float32], max_iou: float) -> 
 def _survivors(rivals: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Walk down the boxes, best first; each that still stands knocks out those after it.
 
+    A row of the matrix is one whole number, a bit a box: a walk over a few hundred of them takes no arrays.
+
     Args:
         rivals: (n, n): whether two boxes overlap too much; a box does with itself.
 
@@ -66,7 +70,14 @@ def _survivors(rivals: NDArray[np.bool_]) -> NDArray[np.bool_]:
         (n,): whether a box stays.
     """
     alive = np.ones(len(rivals), np.bool_)
-    for index in np.flatnonzero(rivals.sum(axis=1) > 1):
-        if alive[index]:
-            alive[index + 1 :] &= ~rivals[index, index + 1 :]
+    fighting = np.flatnonzero(rivals.sum(axis=1) > 1)
+    if not len(fighting):
+        return alive
+    rows = np.packbits(rivals[fighting], axis=1, bitorder="little")
+    beaten = 0
+    for index, row in zip(fighting.tolist(), rows, strict=True):
+        if beaten >> index & 1:
+            alive[index] = False
+        else:
+            beaten |= int.from_bytes(row.tobytes(), "little") & ~((2 << index) - 1)
     return alive

@@ -29,6 +29,13 @@ log = logging.getLogger(__name__)
 Told: TypeAlias = Literal[CameraState.ONLINE, CameraState.OFFLINE, CameraState.ENDED, CameraState.FAILED]
 """States that are events."""
 
+_SAID = {
+    CameraState.ONLINE: "is online",
+    CameraState.OFFLINE: "is offline",
+    CameraState.ENDED: "was read to its end",
+    CameraState.FAILED: "failed",
+}
+
 STILL_EVERY_S = 0.5
 """While nothing moves, the rules hear this often that everybody is still there, so that stays go on."""
 
@@ -77,6 +84,7 @@ class Camera:
         self._started_ns: int | None = None
         self._on_time_ns = 0
         self._still_ns = 0
+        self._trouble = ""
 
     def run(self) -> CameraState:
         """Read until the recording ends, the camera cannot work, or it is told to stop.
@@ -91,6 +99,8 @@ class Camera:
                     break
                 if not self._plan.loop:
                     return CameraState.ENDED
+                if self._trouble:
+                    self._change(CameraState.ONLINE, self._trouble)
                 self._clock.reopen()
             except CameraError as error:
                 self._change(CameraState.OFFLINE, str(error))
@@ -107,11 +117,13 @@ class Camera:
     def end(self, state: CameraState) -> None:
         """Say the last state once everything read is through."""
         if state is CameraState.ENDED:
-            self._change(state)
+            self._change(state, self._trouble)
 
     def _read_once(self) -> None:
         source = VideoSource(self._plan.source)
         try:
+            if self._tally.opened(source.decoder):
+                self._tell_decoder(source.decoder)
             self._clock.period_ns = source.period_ns
             self._on_time_ns = time.monotonic_ns()
             cpu_ns = time.thread_time_ns()
@@ -120,8 +132,15 @@ class Camera:
                     return
                 spent_ns, cpu_ns = time.thread_time_ns() - cpu_ns, time.thread_time_ns()
                 self._tally.spent(spent_ns, source.progress)
+            self._trouble = source.trouble
         finally:
             source.close()
+
+    def _tell_decoder(self, decoder: str) -> None:
+        wanted = self._plan.source.decoding.hardware
+        if wanted is not None:
+            level = logging.INFO if decoder == wanted else logging.WARNING
+            log.log(level, "camera '%s' is decoded by %s", self._plan.name, decoder)
 
     def _take(self, decoded: Decoded, source: VideoSource) -> bool:
         """Do with one step of the source what is to be done; False: stop reading."""
@@ -136,6 +155,7 @@ class Camera:
         self._tally.decoded(1)
         frame = self._frame(decoded, source)
         if frame is not None and self._due(frame) and not self._offer(frame):
+            self._tally.dropped(DropCause.STOPPED)
             return False
         source.doze(self._gate.calm(self._stamp.pts_ns))
         return True
@@ -196,9 +216,15 @@ class Camera:
     def _change(self, state: Told, reason: str = "") -> None:
         if not self._tally.changed(state, reason):
             return
-        level = logging.INFO if state in {CameraState.ONLINE, CameraState.ENDED} else logging.WARNING
+        well = state in {CameraState.ONLINE, CameraState.ENDED} and not reason
         told = reason.removeprefix(f"camera '{self._plan.name}': ")
-        log.log(level, "camera '%s' is %s%s", self._plan.name, state.value, f": {told}" if told else "")
+        log.log(
+            logging.INFO if well else logging.WARNING,
+            "camera '%s' %s%s",
+            self._plan.name,
+            _SAID.get(state, state.value),
+            f": {told}" if told else "",
+        )
         self._changes += 1
         context, stamp = self._plan.context, self._stamp
         now_ns = time.time_ns() if self._plan.source.live else stamp.time_ns

@@ -49,10 +49,15 @@ class Decoder:
 
     Args:
         stream: Open, with its decoder's options set.
+        timed: Whether its times are the camera's; otherwise pictures come without.
+        key_only: Decode key frames only, each by itself: a decoder holds pictures back to put them in order,
+            and with key frames alone that would be seconds.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, *, timed: bool = True, key_only: bool = False) -> None:
         self._stream = stream
+        self._timed = timed
+        self._key_only = key_only
         self._kept: list[Packet] = []
         self._kept_bytes = 0
         self._shown = False
@@ -72,6 +77,10 @@ class Decoder:
             packet: The next one of the stream.
             on_time: Whether reading it meant waiting for the camera.
         """
+        if self._key_only:
+            if packet.is_keyframe and packet.size:
+                yield Decoded(self._alone(packet), self._time_ns(packet), on_time)
+            return
         asleep = bool(self._kept)
         if not asleep and not (self._dozing and packet.is_keyframe):
             yield from self._pictures(packet, on_time=on_time)
@@ -98,11 +107,7 @@ class Decoder:
 
     def _glance(self, packet: Packet, *, on_time: bool) -> Iterator[Decoded]:
         """Show a key frame by itself; unless that wakes the decoder, nothing before it matters any more."""
-        picture = self._alone(packet)
-        source_ns = None
-        if packet.pts is not None:
-            source_ns = int(packet.pts * packet.time_base * 1_000_000_000)
-        yield Decoded(picture, source_ns, on_time, glance=True)
+        yield Decoded(self._alone(packet), self._time_ns(packet), on_time, glance=True)
         if self._dozing:
             passed = len(self._kept) - self._shown
             self._forget()
@@ -146,7 +151,10 @@ class Decoder:
             yield Decoded(None, None, on_time)
             return
         for frame in frames:
-            source_ns = None
-            if frame.pts is not None and frame.time_base is not None:
-                source_ns = int(frame.pts * frame.time_base * 1_000_000_000)
-            yield Decoded(None if frame.is_corrupt else to_picture(frame), source_ns, on_time)
+            picture = None if frame.is_corrupt else to_picture(frame)
+            yield Decoded(picture, self._time_ns(frame), on_time)
+
+    def _time_ns(self, what: "Packet | av.VideoFrame") -> int | None:
+        if not self._timed or what.pts is None or what.time_base is None:
+            return None
+        return int(what.pts * what.time_base * 1_000_000_000)

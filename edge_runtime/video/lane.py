@@ -25,6 +25,7 @@ class Lane:
     def step(self, frame: Frame, detections: Detections) -> Scene:
         """Follow the objects into one more frame and say what that means."""
         picture = frame.picture
+        self._fit(frame)
         tracks = self._tracker.update(detections, frame.pts_ns)
         events = self._rules.update(
             tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
@@ -35,6 +36,7 @@ class Lane:
 
     def still(self, frame: Frame) -> tuple[Event, ...]:
         """Go on in time without a look: nothing moved, so everybody is where they were."""
+        self._fit(frame)
         tracks = self._tracker.still(frame.pts_ns)
         if tracks is None:
             return ()
@@ -43,6 +45,14 @@ class Lane:
         return self._rules.update(
             tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
         )
+
+    def _fit(self, frame: Frame) -> None:
+        """Go on with the same objects when the camera changes its resolution."""
+        if self._last is None:
+            return
+        old, new = self._last.picture, frame.picture
+        if (old.height, old.width) != (new.height, new.width):
+            self._tracker.rescale(new.width / old.width, new.height / old.height)
 
     def finish(self) -> tuple[Event, ...]:
         """Close the stays that are open when the stream is over."""

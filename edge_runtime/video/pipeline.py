@@ -1,9 +1,11 @@
 """Pipeline: which waiting frame is inferred next, and in what order results go on. Pure.
 
 Each camera has a short waiting line. A live camera's line holds one frame and the newest wins; a recording's
-line makes its reader wait. The camera that was served longest ago goes first, so that all get equal shares
-whatever their rates; results of one camera leave in the order its frames came, however many workers finish
-out of turn. Runs no thread, holds no lock, reads no clock: a shell does, and calls this under its lock.
+line makes its reader wait. Every camera gets the same number of turns, whatever its rate, give or take
+`SLACK`; and within that the freshest frame goes first, so that an overloaded machine answers about now and
+not about whenever the next camera in the row last had a picture. Results of one camera leave in the order its
+frames came, however many workers finish out of turn. Runs no thread, holds no lock, reads no clock: a shell
+does, and calls this under its lock.
 """
 
 from collections import deque
@@ -18,6 +20,13 @@ Outcome = TypeVar("Outcome")
 
 RECORDING_DEPTH = 1
 """Frames of a recording that may wait; its reader decodes the next one meanwhile. Each has 3 MB at 1080p."""
+
+SLACK = 3
+"""Turns a camera may be ahead of the one that had the fewest, for having a fresher frame. With none, whoever
+is last in a round is looked at however old its frame is; a few are enough to choose from."""
+
+_PATIENT = 1 << 62
+"""The age of a recording's frame: it does not grow old, and goes where no live one wants to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,10 @@ class _Line(Generic[Item, Outcome]):
     live: bool
     deadline_ns: int | None
     waiting: deque[tuple[Item, int]] = field(default_factory=deque[tuple[Item, int]])
+    turns: int = 0
+    """Virtual: turns it had, and those it did not want while it had nothing to show."""
     served: int = 0
-    """The turn in which this camera was served last."""
+    """When this camera was served last, for an order among equals."""
     taken: int = 0
     released: int = 0
     finished: dict[int, tuple[Ticket[Item], Outcome]] = field(
@@ -52,7 +63,9 @@ class Pipeline(Generic[Item, Outcome]):
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line[Item, Outcome]] = {}
-        self._turn = 0
+        self._serving = 0
+        self._fewest = 0
+        """Turns of the waiting camera that had the fewest when a worker was last free."""
         self._generation = 0
 
     def add(self, camera: str, *, live: bool, deadline_ns: int | None = None) -> None:
@@ -71,7 +84,9 @@ class Pipeline(Generic[Item, Outcome]):
                 f"camera '{camera}' is there already", do="remove it first or take another name"
             )
         self._generation += 1
-        self._lines[camera] = _Line(self._generation, live, deadline_ns, served=self._turn)
+        self._lines[camera] = _Line(
+            self._generation, live, deadline_ns, turns=self._fewest, served=self._serving
+        )
 
     def remove(self, camera: str) -> None:
         """Forget a camera, its waiting frames and the results it is still owed. Unknown names are fine."""
@@ -91,6 +106,7 @@ class Pipeline(Generic[Item, Outcome]):
         line = self._lines.get(camera)
         if line is None:
             return item
+        line.turns = max(line.turns, self._fewest - SLACK)
         replaced = line.waiting.popleft()[0] if line.live and line.waiting else None
         line.waiting.append((item, now_ns))
         return replaced
@@ -115,18 +131,36 @@ class Pipeline(Generic[Item, Outcome]):
                 and now_ns - line.waiting[0][1] > line.deadline_ns
             ):
                 late.append((name, line.waiting.popleft()[0]))
-        ready = [
-            (line.served, line.waiting[0][1], name) for name, line in self._lines.items() if line.waiting
-        ]
-        if not ready:
+        name = self._next(now_ns, among)
+        if name is None:
             return None, late
-        name = min(ready)[2]
         line = self._lines[name]
         item, offered_ns = line.waiting.popleft()
-        self._turn += 1
-        line.served = self._turn
+        self._serving += 1
+        line.turns, line.served = line.turns + 1, self._serving
         line.taken += 1
         return Ticket(name, line.generation, line.taken - 1, item, offered_ns), late
+
+    def _next(self, now_ns: int, among: Collection[str] | None) -> str | None:
+        """Choose the camera whose turn it is; None when none of them waits."""
+        ready = [
+            (name, line)
+            for name, line in self._lines.items()
+            if line.waiting and (among is None or name in among)
+        ]
+        if not ready:
+            return None
+        fewest = min(line.turns for _, line in ready)
+        if among is None:
+            self._fewest = fewest
+        fair = [(name, line) for name, line in ready if line.turns < fewest + SLACK]
+
+        def standing(one: tuple[str, _Line[Item, Outcome]]) -> tuple[int, int, int]:
+            line = one[1]
+            age_ns = now_ns - line.waiting[0][1] if line.live else _PATIENT
+            return age_ns, line.turns, line.served
+
+        return min(fair, key=standing)[0]
 
     def finish(self, ticket: Ticket[Item], outcome: Outcome) -> None:
         """Hand in a worker's result; a result of a camera that is gone is dropped."""

@@ -5,6 +5,7 @@ one lock that is never held while anything is decoded, inferred, tracked or writ
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -180,6 +181,7 @@ class VideoRuntime:
         return still
 
     def _run_camera(self, running: _Running, camera: Camera) -> None:
+        _yield_to_workers()
         state = CameraState.FAILED
         try:
             state = camera.run()
@@ -294,3 +296,13 @@ class VideoRuntime:
         known = isinstance(error, EdgeRuntimeError)
         log.error("camera '%s': %s", running.plan.name, message, exc_info=None if known else error)
         running.tally.changed(CameraState.ONLINE, message)
+
+
+def _yield_to_workers() -> None:
+    """Let this thread not interrupt others when it wakes, where the system knows such threads (sched(7)).
+
+    A reader that wakes for a packet otherwise takes the core from a worker in the middle of an inference, and
+    both find the caches emptied by the other.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

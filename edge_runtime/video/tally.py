@@ -26,6 +26,7 @@ class Tally:
         self._decoded = self._inferred = self._reconnects = self._cpu_ns = 0
         self._dropped = dict.fromkeys(DropCause, 0)
         self._progress: float | None = None
+        self._decoder = ""
         self._latency_ms: deque[float] = deque(maxlen=RECENT)
         self._inference_ms: deque[float] = deque(maxlen=RECENT)
         self._times_ns: deque[int] = deque(maxlen=RECENT)
@@ -39,6 +40,12 @@ class Tally:
             self._state, self._reason = state, reason
             if state is CameraState.ENDED:
                 self._progress = 1.0
+            return news
+
+    def opened(self, decoder: str) -> bool:
+        """Note what decodes the source; tell whether it is news."""
+        with self._lock:
+            news, self._decoder = decoder != self._decoder, decoder
             return news
 
     def reconnected(self) -> None:
@@ -104,6 +111,7 @@ class Tally:
                 cpu_ms=self._cpu_ns / 1e6 / self._decoded if self._decoded else 0.0,
                 occupancy=self._occupancy,
                 crossings=self._crossings,
+                decoder=self._decoder,
             )
 
 

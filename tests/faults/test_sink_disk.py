@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def event(number: int) -> CameraStateChanged:
     )
 
 
+@contextmanager
+def small_disk(place: Path, options: str) -> Iterator[Path]:
+    """Mount a disk in memory, which takes root and a kernel that lets it."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root and a kernel that lets it")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
 def test_a_disk_that_fills_up_mid_batch_tears_and_repeats_nothing(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     done = python(
@@ -87,14 +101,65 @@ def test_no_space_left_is_said() -> None:
         sink.write([event(0)])
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_said(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="Permission denied"):
-        JsonlSink(tmp_path / "events.jsonl").write([event(0)])
+@pytest.fixture
+def shut_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may write to: by its mode, or for root, whom no mode stops, a read-only disk."""
+    if hasattr(os, "geteuid") and os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        yield tmp_path
+        tmp_path.chmod(0o700)
+        return
+    with small_disk(tmp_path / "disk", "size=1m,ro") as disk:
+        yield disk
+
+
+def test_a_folder_without_permission_is_said(shut_folder: Path) -> None:
+    with pytest.raises(StorageError, match=r"Permission denied|Read-only file system"):
+        JsonlSink(shut_folder / "events.jsonl").write([event(0)])
     with pytest.raises(StorageError, match="cannot keep events"):
-        Spool(tmp_path / "spool.sqlite", max_bytes=100).append([("t", b"1")])
-    tmp_path.chmod(0o700)
+        Spool(shut_folder / "spool.sqlite", max_bytes=100).append([("t", b"1")])
+
+
+FILM = """
+import numpy as np
+from edge_runtime.contract.frame import Frame, Picture
+from edge_runtime.contract.result import Tracks
+from edge_runtime.contract.scene import Scene
+from edge_runtime.sinks.annotated_video import AnnotatedVideo
+
+nobody = Tracks(np.empty(0, np.int64), np.empty((0, 4), np.float32), np.empty(0, np.float32),
+                np.empty(0, np.int32), ("person",))
+picture = Picture.from_bgr(np.random.default_rng(1).integers(0, 255, (96, 160, 3), np.uint8))
+
+def film(folder):
+    video = AnnotatedVideo(Path(folder), {}, height=96)
+    for index in range(200):
+        try:
+            video.show(Scene(Frame("door", index, index * 40_000_000, 0, 0, picture), nobody, {}, {}))
+        except StorageError as error:
+            print(error)
+            break
+    video.close()
+    print(video.status().trouble)
+"""
+
+
+@pytest.mark.parametrize("kept", [0, 200, 600, 20_000])
+def test_a_full_disk_ends_a_video_with_a_message_and_nothing_else(tmp_path: Path, kept: int) -> None:
+    """The header, its end, or a later fragment finds no room; FFmpeg crashed on the first of these."""
+    done = python(f"{FILM}\nroom({kept})\nfilm(sys.argv[1])", str(tmp_path))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert "door.mp4: cannot write the video" in done.stdout
+    assert "Free the disk" in done.stdout
+
+
+@pytest.mark.parametrize("left_bytes", [0, 4096])
+def test_a_video_on_a_disk_without_room(tmp_path: Path, left_bytes: int) -> None:
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        (disk / "filler").write_bytes(bytes(64 * 1024 - left_bytes - 4096 * (left_bytes > 0)))
+        done = python(f"{FILM}\nfilm(sys.argv[1])", str(disk))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert "door.mp4: cannot write the video" in done.stdout
 
 
 def test_kill_9_loses_no_acknowledged_event(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -14,7 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_runtime.cli.app import app
+from edge_runtime.cli.check import check_camera
+from edge_runtime.contract.bundle import BundleManifest
+from edge_runtime.contract.device import Decoding
+from edge_runtime.settings import load_settings
+from edge_runtime.video.hardware import why_not
 from tests.simulators.broker import wait_until
+from tests.simulators.clips import moving_square, write_clip
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
 STORE = """\
@@ -131,6 +138,22 @@ def test_bench_measures_every_usable_engine(call: Call) -> None:
     assert measured[0]["peak_memory_bytes"] > 2**20
 
 
+def test_bench_fills_in_receipts(call: Call, tmp_path: Path) -> None:
+    for name in ("receipts.json", "copy/bundle.json"):
+        code, report, _ = call("bench", "efficientdet-lite0", "--runs", 3, "--receipt", name, "--json")
+        assert code == 0
+    (receipt,) = json.loads((tmp_path / "receipts.json").read_text())
+    (cost,) = [cost for cost in report["costs"] if not cost["problem"]]
+    assert (receipt["variant"], receipt["engine"]) == (cost["variant"], "litert")
+    assert receipt["machine"] == report["machine"]
+    assert receipt["profile"]
+    assert receipt["latency"]["runs"] == 3
+    assert receipt["peak_memory_bytes"] > 2**20
+    manifest = BundleManifest.model_validate_json((tmp_path / "copy/bundle.json").read_bytes())
+    assert [one.engine for one in manifest.receipts].count("litert") >= 1
+    assert manifest.receipts[-1].machine == report["machine"]
+
+
 def test_check_tries_models_and_cameras(call: Call, short_clip: Path, tmp_path: Path) -> None:
     store = write_store(tmp_path, short_clip)
     text = store.read_text()
@@ -149,9 +172,97 @@ def test_check_tries_models_and_cameras(call: Call, short_clip: Path, tmp_path: 
 def test_check_refuses_labels_the_model_does_not_know(call: Call, short_clip: Path, tmp_path: Path) -> None:
     store = write_store(tmp_path, short_clip)
     store.write_text(store.read_text().replace("[person]", "[persn]"))
-    code, report, _ = call("check", store, "--json")
-    assert code == 3
-    assert "persn" in report["models"][0]["problem"]
+    said = "models.people.labels: model 'people' gives no 'persn'. Did you mean 'person'?"
+    for command in ("check", "run"):
+        code, report, _ = call(command, store, "--json")
+        assert (code, report["error"]["message"]) == (3, said)
+
+
+def test_check_names_the_model_and_the_camera_that_fail(call: Call, short_clip: Path, tmp_path: Path) -> None:
+    """A broken model, an unknown codec, a recording cut short; and everything else is tried all the same."""
+    broken = tmp_path / "broken.tflite"
+    broken.write_text("no model")
+    unknown = write_clip(tmp_path / "z.avi", moving_square(5), codec="mjpeg", pixel_format="yuvj420p")
+    unknown.write_bytes(unknown.read_bytes().replace(b"MJPG", b"ZQZQ"))
+    cut = write_clip(tmp_path / "cut.avi", moving_square(100), codec="mpeg4")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    (tmp_path / "task.yaml").write_text(
+        "{kind: detection, input: {layout: nhwc}, head: {format: ssd}, labels: [person]}"
+    )
+    store = write_store(tmp_path, short_clip)
+    text = store.read_text().replace(
+        "cameras:\n", "  bad: {file: broken.tflite, task: task.yaml}\ncameras:\n"
+    )
+    more = "".join(
+        f"  {name}: {{source: {source}, model: people}}\n"
+        for name, source in (("odd", unknown), ("cut", cut), ("gone", "http://127.0.0.1:1/video"))
+    )
+    store.write_text(text.replace("sinks:", f"{more}sinks:"))
+    code, report, err = call("check", store, "--json")
+    models = {model["name"]: model["problem"] for model in report["models"]}
+    cameras = {camera["name"]: camera for camera in report["cameras"]}
+    assert models["people"] == ""
+    assert models["bad"].startswith("models.bad: ")
+    assert code in {5, 6}
+    assert cameras["street"]["problem"] == cameras["street"]["note"] == ""
+    assert "expected a codec that FFmpeg decodes" in cameras["odd"]["problem"]
+    assert "it is cut short" in cameras["cut"]["note"]
+    for name in ("odd", "gone"):
+        assert cameras[name]["problem"].startswith(f"camera '{name}': ")
+    told = " ".join(err.split())
+    assert "models.bad: " in told
+    assert "camera 'cut': it is cut short" in told
+
+
+def test_check_survives_a_camera_that_breaks_this_program(
+    call: Call, short_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A camera whose model cannot take its picture: something that is none of our errors comes out."""
+
+    class Fragile:
+        @staticmethod
+        def predict(_: object) -> None:
+            raise ZeroDivisionError("by nobody's plan")
+
+    settings = load_settings(write_store(tmp_path, short_clip))
+    model: Any = SimpleNamespace(predictor=Fragile())
+    done = check_camera("street", settings.cameras["street"], Decoding(), model)
+    assert (done.code, done.problem) == (
+        1,
+        "camera 'street': fault of this program: ZeroDivisionError(\"by nobody's plan\")",
+    )
+    assert "Traceback" in caplog.text
+
+
+def test_check_says_that_hardware_is_not_used(call: Call, short_clip: Path, tmp_path: Path) -> None:
+    store = write_store(tmp_path, short_clip)
+    store.write_text(store.read_text().replace("version: 1", "version: 1\nprofile: store-pc-intel"))
+    _, report, _ = call("check", store, "--json")
+    (street,) = report["cameras"]
+    assert street["problem"] == ""
+    assert ("vaapi" in street["note"]) == bool(why_not("vaapi"))
+
+
+def test_run_with_a_broken_model_says_so_by_its_exit_code(
+    call: Call, short_clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/bundle.json").write_text("{}")
+    store = write_store(tmp_path, short_clip)
+    text = store.read_text().replace("cameras:\n", "  bad: {bundle: bad}\ncameras:\n")
+    store.write_text(text.replace("sinks:", f"  second: {{source: {short_clip}, model: bad}}\nsinks:"))
+    code, status, _ = call("run", store, "--json")
+    states = {camera["name"]: camera["state"] for camera in status["cameras"]}
+    assert (code, states) == (5, {"street": "ended", "second": "failed"})
+
+
+def test_a_camera_may_ask_for_key_frames_only(call: Call, short_clip: Path, tmp_path: Path) -> None:
+    store = write_store(tmp_path, short_clip)
+    store.write_text(store.read_text().replace("    fps: 2\n", "    frames: key\n"))
+    code, status, _ = call("run", store, "--json")
+    (street,) = status["cameras"]
+    assert (code, street["state"], street["reason"]) == (0, "ended", "")
+    assert 1 <= street["decoded"] == street["inferred"] <= 3
 
 
 def test_run_watches_a_recording_to_its_end(call: Call, short_clip: Path, tmp_path: Path) -> None:

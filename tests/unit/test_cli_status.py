@@ -10,6 +10,7 @@ from rich.console import Console
 from edge_runtime.cli.run import outcome
 from edge_runtime.cli.status_table import counts, status_lines, status_table
 from edge_runtime.cli.stopping import stop_on_signals
+from edge_runtime.contract.errors import BundleError, EdgeRuntimeError, EngineError
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus, DropCause, SinkStatus
 
 DOOR = CameraStatus(
@@ -36,7 +37,27 @@ def test_the_table_says_what_counts() -> None:
     for part in ("door", "online", "9.9", "aisle 2 · entry in 3 out 1", "failed", "no such file [/bold]"):
         assert part in text
     assert "sink jsonl: 5 events written, 2 waiting, 1 dropped: disk full" in text
+    assert "live" in text
     assert "0.50 cores busy, 150 MiB" in text
+
+
+def test_a_file_that_failed_is_not_called_live() -> None:
+    screen = Console(file=io.StringIO(), width=200)
+    unread = CameraStatus("back", CameraState.FAILED, "no such file")
+    screen.print(status_table(status(unread, sinks=(SinkStatus("video", 5, what="pictures"),))))
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "live" not in text
+    assert "sink video: 5 pictures written" in text
+
+
+def test_a_decoder_that_is_not_the_wanted_one_is_shown() -> None:
+    screen = Console(file=io.StringIO(), width=200)
+    wanted = CameraStatus("a", CameraState.ONLINE, decoder="cuda")
+    missed = CameraStatus("b", CameraState.ONLINE, decoder="processor: vaapi does not open here")
+    screen.print(status_table(status(wanted, missed)))
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "camera b is decoded by the processor: vaapi does not open here" in text
+    assert "camera a is decoded" not in text
 
 
 def test_the_lines_say_the_same() -> None:
@@ -63,6 +84,23 @@ def test_a_run_ends_with_the_code_it_deserves(
     cameras: tuple[CameraStatus, ...], sinks: tuple[SinkStatus, ...], code: int
 ) -> None:
     assert outcome(status(*cameras, sinks=sinks), stopped=False) == code
+
+
+@pytest.mark.parametrize(
+    ("problems", "dropped", "stopped", "code"),
+    [
+        ([BundleError("damaged")], 0, False, 5),
+        ([EngineError("missing")], 0, False, 6),
+        ([EngineError("missing"), BundleError("damaged")], 0, False, 5),
+        ([BundleError("damaged")], 1, False, 8),
+        ([BundleError("damaged")], 0, True, 0),
+    ],
+)
+def test_a_model_that_does_not_open_gives_its_own_code(
+    problems: list[EdgeRuntimeError], dropped: int, stopped: bool, code: int
+) -> None:
+    sinks = (SinkStatus("jsonl", dropped=dropped),)
+    assert outcome(status(DOOR, GONE, sinks=sinks), stopped=stopped, problems=problems) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -235,7 +235,24 @@ def test_the_explanation() -> None:
     assert explain(choices) == (
         "1. lite on litert (XNNPACK): measured 12.5 ms at 1 thread(s) on Lab\n"
         "2. onnx on onnxruntime (CPUExecutionProvider): "
-        "not measured; profile shop names no fp32 onnx for this engine\n"
+        "not measured; in the default order, as profile shop names no engines\n"
         "Not usable:\n"
         "   onnx on openvino (CPU): not here"
     )
+
+
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        (device(), "not measured; in the default order, as profile shop names no engines"),
+        (device(support("litert", INT8)), "not measured; profile shop does not name this engine"),
+        (
+            device(support("onnxruntime", INT8)),
+            "not measured; profile shop names no fp32 onnx for this engine",
+        ),
+        (device(support("onnxruntime", FP32)), "not measured; in the order of profile shop"),
+    ],
+)
+def test_the_reason_says_what_the_profile_says(profile: DeviceProfile, why: str) -> None:
+    here = {"onnxruntime": CPU["onnxruntime"]}
+    assert [choice.why for choice in rank([ONNX], [], profile, here)] == [why]

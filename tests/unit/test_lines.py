@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge_runtime.analytics.lines import Line, LineWatch, check_line, crossings, distances
+from edge_runtime.analytics.lines import Line, LineWatch, check_line, crossing, distance
 from edge_runtime.contract.errors import ConfigError
 
 LEFT_TO_RIGHT = ((0.2, 0.5), (0.8, 0.5))
@@ -30,7 +30,7 @@ ABOVE, BELOW = (0.5, 0.3), (0.5, 0.7)
     ],
 )
 def test_one_step(line, before, after, expected):
-    assert crossings(*line, np.array([before]), np.array([after])).tolist() == [expected]
+    assert crossing(*line, before, after) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,7 @@ def test_one_step(line, before, after, expected):
     [((5, 3), 3.0), ((5, -3), 3.0), ((0, 0), 0.0), ((-3, 4), 5.0), ((13, 4), 5.0), ((7, 0), 0.0)],
 )
 def test_distance_is_to_the_segment(point, away):
-    ends = np.array([0.0, 0.0]), np.array([10.0, 0.0])
-    assert distances(*ends, np.array([point], float)).tolist() == [pytest.approx(away)]
+    assert distance((0.0, 0.0), (10.0, 0.0), point) == pytest.approx(away)
 
 
 def walk(heights, line=None, x=0.5):

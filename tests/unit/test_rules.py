@@ -160,7 +160,7 @@ def test_no_rules_no_events():
 @pytest.mark.parametrize(("anchor", "y"), [("bottom_center", 0.4), ("center", 0.3)])
 def test_anchors(anchor, y):
     points = anchors(np.array([[100, 200, 300, 400]], np.float32), anchor, height=1000, width=2000)
-    assert points.tolist() == [[pytest.approx(0.1), pytest.approx(y)]]
+    assert points == [(pytest.approx(0.1), pytest.approx(y))]
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,8 @@ def test_a_wrong_sink_is_explained(problems: Problems, sink: str, message: str) 
 @pytest.mark.parametrize(
     ("area", "message"),
     [
-        ("zones: {z: {polygon: [[0, 0], [1, 1]]}}", "cameras.door.zones.z.polygon: "),
-        ("zones: {z: {polygon: [[0, 0], [1, 1], [1, 0], [0, 1]]}}", "cameras.door.zones.z.polygon: "),
+        ("zones: {z: {polygon: [[0, 0], [1, 1]]}}", "cameras.door.zones.z.polygon: 2 corners: expected at least 3"),
+        ("zones: {z: {polygon: [[0, 0], [1, 1], [1, 0], [0, 1]]}}", "cameras.door.zones.z.polygon: edge 1 "),
         ("zones: {z: {polygon: [[0, 0], [10, 0], [0, 1]]}}", "cameras.door.zones.z.polygon[1][0]: expected less than"),
         ("motion: {masks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]}", "cameras.door.motion.masks[0]: "),
         ("lines: {l: {from: [0, 0], to: [0, 0]}}", "cameras.door.lines.l: `from` and `to` are the same point"),
@@ -187,6 +187,26 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file(problems: Proble
 def test_two_sinks_do_not_share_a_file(problems: Problems) -> None:
     (said,) = problems(SMALL + "sinks:\n  - {type: jsonl, path: a}\n  - {type: report, path: a}\n")
     assert said.startswith("store.yaml:11: sinks[1].path: sinks[0] writes this file already")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ("", "", True),
+        ("cameras: [door]", "", True),
+        ("cameras: [door]", "cameras: [till]", False),
+    ],
+)
+def test_two_video_sinks_do_not_share_a_file(
+    problems: Problems, load: Load, first: str, second: str, clash: bool
+) -> None:
+    text = f"{SMALL}  till: {{source: b.mp4, model: people}}\nsinks:\n"
+    text += "".join(f"  - {{type: video, folder: out, {cameras}}}\n" for cameras in (first, second))
+    if not clash:
+        assert len(load(text).sinks) == 2
+        return
+    (said,) = problems(text)
+    assert said.startswith("store.yaml:12: sinks[1].folder: sinks[0] writes the video of 'door' into this")
 
 
 def test_a_bare_file_needs_its_task(problems: Problems, tmp_path: Path) -> None:

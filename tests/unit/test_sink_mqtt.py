@@ -91,7 +91,8 @@ def test_state_is_retained_and_told_when_it_changes(broker: Broker, tmp_path: Pa
     wait_until(lambda: len(early.heard) == 1)
     sink.report(agent(door, CameraStatus("till", CameraState.OFFLINE, reason="unplugged")))
     wait_until(lambda: len(early.heard) == 2)
-    sink.report(agent(replace(door, occupancy={"aisle": 1})))
+    changed = replace(door, occupancy={"aisle": 1})
+    sink.report(agent(changed, CameraStatus("till", CameraState.OFFLINE, reason="unplugged")))
     wait_until(lambda: len(early.heard) == 3)
     early.close()
     late = Listener(broker.port, "edge/shop/+/state")
@@ -110,6 +111,29 @@ def test_state_is_retained_and_told_when_it_changes(broker: Broker, tmp_path: Pa
         "occupancy": {"aisle": 1},
         "crossings": {"door": {"in": 3, "out": 1}},
     }
+
+
+def test_a_camera_that_was_removed_counts_nobody_any_more(broker: Broker, tmp_path: Path) -> None:
+    sink = MqttSink(options(broker), site="shop", spool=tmp_path / "spool.sqlite")
+    door = CameraStatus("door", CameraState.ONLINE, occupancy={"aisle": 2})
+    till = CameraStatus("till", CameraState.ONLINE, occupancy={"queue": 5})
+    listener = Listener(broker.port, "edge/shop/till/state")
+    sink.report(agent(door, till))
+    wait_until(lambda: len(listener.heard) == 1)
+    for _ in range(3):
+        sink.report(agent(door))
+    wait_until(lambda: len(listener.heard) == 2)
+    sink.report(agent(door, till))
+    wait_until(lambda: len(listener.heard) == 3)
+    listener.close()
+    sink.close()
+    states = [json.loads(payload) for _, payload, _ in listener.heard]
+    assert [(state["state"], state["occupancy"]["queue"]) for state in states] == [
+        ("online", 5),
+        ("stopped", 0),
+        ("online", 5),
+    ]
+    assert states[1]["reason"] == "the camera was removed"
 
 
 def test_names_that_are_topic_signs_stay_one_level(

@@ -77,7 +77,7 @@ def test_a_picture_of_another_shape_goes_on_in_the_same_video(tmp_path: Path) ->
 
 
 def test_live_pictures_are_dropped_and_counted_not_waited_for(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path, {}, height=480, wait=False)
+    video = AnnotatedVideo(tmp_path, {}, height=480, live=["door"])
     for index in range(200):
         video.show(scene(index * 40, height=480))
     video.close()

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import av
 import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.errors import CameraError, InputError
 from edge_runtime.contract.frame import PixelFormat
 from edge_runtime.video.decoder import Decoded
-from edge_runtime.video.source import SourceKind, SourceSpec, VideoSource
+from edge_runtime.video.hardware import why_not
+from edge_runtime.video.source import SourceKind, SourceSpec, VideoSource, skipped_filter
 from tests.simulators.clips import moving_square, write_clip
 
 
@@ -116,8 +120,6 @@ def test_bad_recordings(tmp_path: Path, name: str, make: Callable[[Path], object
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
-    import av
-
     with av.open(str(tmp_path / "s.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
@@ -145,8 +147,135 @@ def test_truncated_stream_gives_what_is_there(tmp_path: Path) -> None:
     assert 20 <= sum(frame.picture is not None for frame in read(path)) < 60
 
 
+def unknown_codec(path: Path) -> Path:
+    """An AVI whose pictures are in a code nobody knows."""
+    write_clip(path, moving_square(10), codec="mjpeg", pixel_format="yuvj420p")
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"ZQZQ"))
+    return path
+
+
+def test_codec_that_ffmpeg_does_not_know(tmp_path: Path) -> None:
+    path = unknown_codec(tmp_path / "c.avi")
+    with pytest.raises(InputError, match=r"camera 'door': .* expected a codec that FFmpeg decodes"):
+        VideoSource(SourceSpec("door", str(path)))
+
+
+def trouble(path: Path) -> tuple[int, str, str]:
+    """Read a recording; give its pictures, what was wrong in the end, and what could be said before."""
+    source = VideoSource(SourceSpec("door", str(path)))
+    try:
+        before = source.cut_off()
+        good = sum(decoded.picture is not None for decoded in source.frames())
+        return good, source.trouble, before
+    finally:
+        source.close()
+
+
+def faststart(path: Path, frames: int = 100) -> Path:
+    """An MP4 with its index in front, as players want it."""
+    whole = write_clip(path.with_name("whole.mp4"), moving_square(frames))
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.avi", "c.ts", "faststart.mp4"])
+def test_a_whole_recording_has_no_trouble(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "faststart.mp4":
+        faststart(path)
+    else:
+        write_clip(path, moving_square(100), codec="mpeg4" if name == "c.avi" else "libx264")
+    assert trouble(path) == (100, "", "")
+
+
+@pytest.mark.parametrize("name", ["faststart.mp4", "c.avi", "c.mkv"])
+def test_a_recording_that_is_cut_short_says_so(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "faststart.mp4":
+        faststart(path)
+    else:
+        write_clip(path, moving_square(100), codec="mpeg4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    good, after, before = trouble(path)
+    assert 20 < good < 90
+    assert "it is cut short" in after, after
+    if name == "faststart.mp4":  # its index is in front, and tells before anything is read
+        assert "bytes are missing at its end" in before
+
+
+def test_corrupt_frames_are_said(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.avi", moving_square(60), codec="mjpeg", pixel_format="yuvj420p")
+    data = bytearray(path.read_bytes())
+    start = len(data) // 2
+    data[start : start + 8000] = b"\xa5" * 8000
+    path.write_bytes(data)
+    good, after, _ = trouble(path)
+    assert good < 60
+    assert "did not decode" in after or "it is cut short" in after
+
+
+@pytest.mark.parametrize("wanted", ["vaapi", "cuda", "videotoolbox", "nonsense"])
+def test_hardware_that_is_not_here_is_said_and_the_processor_decodes(tmp_path: Path, wanted: str) -> None:
+    path = write_clip(tmp_path / "c.mp4", moving_square(30))
+    source = VideoSource(SourceSpec("door", str(path), decoding=Decoding(hardware=wanted)))
+    assert sum(decoded.picture is not None for decoded in source.frames()) == 30
+    source.close()
+    if why := why_not(wanted):  # a machine that has it decodes with it
+        assert source.decoder == f"processor: {why}"
+        assert wanted in why
+    else:
+        assert source.decoder == wanted
+
+
+def test_hardware_that_knows_another_codec_is_said(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.avi", moving_square(5), codec="ffv1")
+    source = VideoSource(SourceSpec("door", str(path), decoding=Decoding(hardware="cuda")))
+    assert source.decoder.startswith("processor: ")
+    source.close()
+
+
+def test_key_frames_only_come_at_once_and_at_their_times(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.mp4", moving_square(100))
+    source = VideoSource(SourceSpec("door", str(path), decoding=Decoding(frames="key")))
+    frames = list(source.frames())
+    source.close()
+    assert [frame.source_ns for frame in frames] == [second * 1_000_000_000 for second in range(4)]
+    assert all(frame.picture is not None for frame in frames)
+    assert source.trouble == ""
+
+
 def test_refused_camera_says_so_without_its_password() -> None:
     with pytest.raises(CameraError, match="Connection refused") as caught:
         VideoSource(SourceSpec("door", "rtsp://admin:secret@127.0.0.1:1/stream", timeout_s=5))
     assert caught.value.retryable
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "picture_px", "model_px", "skipped"),
+    [
+        ("auto", 1920, 320, "all"),
+        ("auto", 1280, 320, "all"),
+        ("auto", 1279, 320, "default"),
+        ("auto", 1920, 640, "default"),
+        ("auto", 1920, None, "default"),
+        ("none", 1920, 320, "default"),
+        ("non_reference", 1920, 640, "noref"),
+        ("all", 640, 640, "all"),
+    ],
+)
+def test_loop_filter_is_skipped_where_the_model_cannot_tell(
+    wanted: Literal["auto", "none", "non_reference", "all"],
+    picture_px: int,
+    model_px: int | None,
+    skipped: str,
+) -> None:
+    assert skipped_filter(Decoding(skip_loop_filter=wanted), picture_px, model_px) == skipped

@@ -251,3 +251,28 @@ def test_ids_grow_and_do_not_return():
 def test_options_out_of_range_are_named(option, value):
     with pytest.raises(ConfigError, match=f"tracker.{option}: expected"):
         TrackerOptions(**{option: value})
+
+
+def test_a_change_of_resolution_changes_nothing_but_the_unit() -> None:
+    def detection(step: int, scale: tuple[float, float]) -> Detections:
+        corners = np.array([[30 * step, 100, 30 * step + 40, 200]], np.float32) * np.tile(scale, 2)
+        return Detections(
+            corners.astype(np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32), ("person",)
+        )
+
+    same, changed = Tracker(), Tracker()
+    for step in range(8):
+        for tracker in (same, changed):
+            tracker.update(detection(step, (1, 1)), step * 100_000_000)
+    changed.rescale(2.0, 2.0)
+    pairs = [(same.still(750_000_000), changed.still(750_000_000))]
+    for step in range(8, 12):
+        pts_ns = step * 100_000_000
+        pairs.append(
+            (same.update(detection(step, (1, 1)), pts_ns), changed.update(detection(step, (2, 2)), pts_ns))
+        )
+    for one, other in pairs:
+        assert one is not None
+        assert other is not None
+        assert one.ids.tolist() == other.ids.tolist() == [1]
+        np.testing.assert_allclose(other.boxes, one.boxes * 2, rtol=1e-5)

@@ -182,6 +182,37 @@ def test_close_lets_what_was_read_go_through(clip: Path) -> None:
     assert watcher.runtime.finished()
 
 
+@pytest.mark.parametrize("realtime", [False, True])
+def test_every_frame_is_accounted_for_when_stopped_in_the_middle(clip: Path, realtime: bool) -> None:
+    gate = threading.Event()
+    watcher = Watcher(workers=1)
+    slow = SquareDetector(gate=gate)
+    for number in range(3):
+        watcher.runtime.add(plan(f"c{number}", clip, slow, loop=True, realtime=realtime))
+    watcher.wait(lambda: all(status.decoded > 1 for status in watcher.runtime.status()), "frames in flight")
+    opener = threading.Timer(0.3, gate.set)  # the readers notice the end first, with a frame in the hand
+    opener.start()
+    watcher.runtime.close()
+    opener.join()
+    for status in watcher.runtime.status():
+        assert status.decoded == status.inferred + sum(status.dropped.values()), status
+    assert realtime or any(status.dropped.get(DropCause.STOPPED) for status in watcher.runtime.status())
+
+
+def test_a_recording_that_is_cut_short_ends_with_a_reason(watcher: Watcher, tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.avi", moving_square(100), codec="mpeg4")
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    watcher.runtime.add(plan("whole", whole))
+    watcher.runtime.add(plan("cut", cut))
+    statuses = watcher.finish()
+    assert (statuses["whole"].state, statuses["whole"].reason) == (CameraState.ENDED, "")
+    assert statuses["cut"].state is CameraState.ENDED
+    assert "it is cut short" in statuses["cut"].reason
+    (ended,) = [e for e in watcher.events if isinstance(e, CameraStateChanged) and e.reason]
+    assert (ended.camera, ended.state) == ("cut", "ended")
+
+
 def test_dozing_decodes_key_frames_only_and_loses_nothing(tmp_path: Path) -> None:
     """20 s of nothing, then the square walks in between two key frames (one a second), then nothing again."""
     empty = np.full((240, 320, 3), 90, np.uint8)

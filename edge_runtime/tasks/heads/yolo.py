@@ -20,9 +20,24 @@ from edge_runtime.tasks.outputs import assign_outputs
 class YoloDecoder:
     """See the module."""
 
-    def __init__(self, head: YoloHead, outputs: Sequence[TensorSpec], labels: int) -> None:
+    def __init__(
+        self, head: YoloHead, outputs: Sequence[TensorSpec], labels: int, wanted: Sequence[int] = ()
+    ) -> None:
+        """Bind the declaration to a model.
+
+        Args:
+            head: The declaration.
+            outputs: What the model gives.
+            labels: How many classes it has.
+            wanted: Classes that are kept afterwards; candidates of others may be left out. Empty: all.
+
+        Raises:
+            BundleError: Declaration and model do not belong together.
+        """
         self._head = head
         self._labels = labels
+        # Where boxes of all classes suppress each other, those of the others are needed too.
+        self._rows = [] if head.class_agnostic else [4 + index for index in wanted]
         self._output = assign_outputs({"output": head.output}, outputs)["output"]
         shape = self._output.spec.shape
         if None not in shape or len(shape) != 3:
@@ -42,10 +57,12 @@ class YoloDecoder:
 
     def _class_scores(self, attributes: Array, min_score: float) -> tuple[Boxes, Scores, ClassIds]:
         """Filter before anything else: of thousands of cells a few dozen have a score."""
-        best = self._output.probabilities(attributes[4:].max(axis=0))
-        kept = np.flatnonzero(best >= min_score)
+        scores = attributes[self._rows] if self._rows else attributes[4:]
+        kept = np.flatnonzero(self._output.probabilities(scores.max(axis=0)) >= min_score)
         picked = attributes[:, kept]
-        return picked[:4].T, best[kept], picked[4:].argmax(axis=0).astype(np.int32)
+        classes = picked[4:].argmax(axis=0)
+        best = np.take_along_axis(picked[4:], classes[None], axis=0)[0]
+        return picked[:4].T, self._output.probabilities(best), classes.astype(np.int32)
 
     def _with_objectness(self, attributes: Array, min_score: float) -> tuple[Boxes, Scores, ClassIds]:
         """A score is objectness × class, so objectness alone already rules most cells out."""
