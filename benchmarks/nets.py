@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-
 from torch import Tensor, nn
 
 LITE = (

@@ -1,1 +1,4 @@
-"""What an ML engineer installs: from a trained model to a bundle. Planned; nothing is here yet."""
+"""Converters: one model in, one signed bundle out, with receipts for every device profile.
+
+The route is `recipe → plan → export → quantize → verify → bundle → sign`; `build` walks it.
+"""

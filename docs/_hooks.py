@@ -12,7 +12,10 @@ from edge_runtime.cli.app import app
 from edge_runtime.settings.schema import store_schema
 
 COMMANDS = (
-    "run", "check", "predict", "bench", "demo", "schema", "profile list", "profile show", "profile detect",
+    "run", "check", "predict", "bench", "convert", "demo", "schema", "profile list",
+    "profile show", "profile detect",
+    "bundle show", "bundle verify", "bundle diff", "bundle extract", "bundle pack",
+    "bundle sign", "bundle keygen",
 )  # fmt: skip
 BLOCKS = {
     "AgentSettings": "The file",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,8 @@ def repository() -> Path:
 def shipped_clip(repository: Path) -> Path:
     """The clip that comes with the package: 768x576, 795 pictures, 10 a second."""
     return repository / "edge_runtime/media/pedestrians.mp4"
+
+
+# A busy machine is slow, not wrong: speed is measured in benchmarks/.
+settings.register_profile("no-clock", deadline=None)
+settings.load_profile("no-clock")

@@ -1,0 +1,1 @@
+"""Browsers: packs a bundle's variant for a page, and runs variants in Chromium to measure them."""

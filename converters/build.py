@@ -1,0 +1,239 @@
+"""Build: the route of a recipe, from its plan to a signed bundle and its report.
+
+Decides nothing about formats (`plan`) and nothing about budgets (`verify.gate`); `walk` has the work done, in
+processes of their own. Imports no tool, so that a run that finds everything kept takes no time.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.assembly import SAMPLES
+from converters.bundle.sign import passphrase_from_environment, sign
+from converters.bundle.writer import GoldenFiles, write
+from converters.judged import Judged, judge, texts
+from converters.plan import make_plan
+from converters.planned import Plan, SourceFacts
+from converters.recipe_file import LoadedRecipe
+from converters.report.data import ReportData, ReportVariant, Verdict
+from converters.report.page import write as write_report
+from converters.runner import Done, Watcher
+from converters.source import examine
+from converters.store import StepStore
+from converters.walk import GOLDEN, Walk
+from edge_runtime.bundle import ModelBundle
+from edge_runtime.contract.bundle import Omission, Provenance
+from edge_runtime.contract.errors import ConversionError
+from edge_runtime.engines.hardware import read_cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe, looked at and planned.
+
+    Args:
+        loaded: The recipe.
+        facts: Of its source.
+        plan: What will be done.
+        tokenizer: `tokenizer.json` as a file of steps; empty where the task needs none.
+    """
+
+    loaded: LoadedRecipe
+    facts: SourceFacts
+    plan: Plan
+    tokenizer: Mapping[str, Path]
+
+    @property
+    def source(self) -> str:
+        """The source's name, for a person."""
+        source = self.loaded.recipe.source
+        return source.path.name if source.path is not None else str(source.module)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The end of the route.
+
+    Args:
+        bundle: The bundle; None where no variant was good enough.
+        report: The HTML page beside it.
+        variants: All that were planned.
+        warnings: Of the samples and the source.
+        seconds: What the whole build took.
+        cached: How many steps had their result already.
+        steps: How many there were.
+    """
+
+    bundle: ModelBundle | None
+    report: Path
+    variants: tuple[Judged, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    cached: int = 0
+    steps: int = 0
+
+
+def prepare(loaded: LoadedRecipe) -> Prepared:
+    """Look at the source, and plan.
+
+    Raises:
+        InputError: The source is missing or damaged.
+        ConversionError: It is refused, a task of texts has no tokenizer, or no profile gets anything.
+    """
+    recipe = loaded.recipe
+    facts = examine(recipe.source, loaded.module, recipe.task)
+    tokenizer = recipe.tokenizer or facts.tokenizer
+    if recipe.task.kind != "embedding":
+        tokenizer = None
+    elif tokenizer is None:
+        raise ConversionError(
+            f"recipe '{recipe.name}'",
+            expected="the model's tokenizer.json",
+            got="none",
+            do="Name it as `tokenizer`",
+        )
+    planned = make_plan(recipe, loaded.profiles, facts)
+    if not planned.variants:
+        reasons = "; ".join(f"{one.profile}: no {one.what}: {one.why}" for one in planned.refusals)
+        raise ConversionError(
+            f"recipe '{recipe.name}' leaves nothing to make", got=reasons or None, do="Widen what is wanted"
+        )
+    return Prepared(loaded, facts, planned, {"tokenizer": tokenizer} if tokenizer else {})
+
+
+def build(
+    prepared: Prepared,
+    out: Path,
+    store: StepStore,
+    *,
+    tell: Watcher,
+    key: Path | None = None,
+    jobs: int = 1,
+    clock: Callable[[], float] = time.monotonic,
+) -> Built:
+    """Build a bundle.
+
+    Args:
+        prepared: What is wanted, and planned.
+        out: The bundle's folder; the report lies beside it as `<out>.report.html`.
+        store: Where results of steps are kept.
+        tell: Told the progress of steps.
+        key: Private key to sign with; None: the bundle is not signed.
+        jobs: Steps at the same time.
+        clock: Gives seconds.
+
+    Raises:
+        ConversionError: The recipe stops at a failure, and there was one.
+        EdgeRuntimeError: A disk is full, something else lies at `out`, or the key is wrong.
+    """
+    started = clock()
+    recipe = prepared.loaded.recipe
+    walk = Walk(recipe, prepared.plan, store, prepared.tokenizer, tell, jobs)
+    walk.through()
+    judged = tuple(judge(variant, recipe, walk) for variant in prepared.plan.variants)
+    good = [one for one in judged if one.built is not None]
+    page = out.parent / f"{out.name}.report.html"
+    stopped = recipe.on_failure == "stop" and len(good) < len(judged)
+    provenance = _provenance(prepared, store, walk)
+    bundle = _write(prepared, judged, walk, out, provenance) if good and not stopped else None
+    if bundle is not None and key is not None:
+        sign(out, key, passphrase=passphrase_from_environment())
+    write_report(page, _report(prepared, judged, walk, provenance if bundle else None))
+    if stopped:
+        _stop(judged, page)
+    warnings = [
+        text
+        for name in (SAMPLES, prepared.plan.reference)
+        for text in texts(walk.facts(name).get("warnings"))
+    ]
+    cached = sum(isinstance(one, Done) and one.cached for one in walk.outcomes.values())
+    return Built(bundle, page, judged, tuple(warnings), clock() - started, cached, len(walk.outcomes))
+
+
+def _stop(judged: Sequence[Judged], page: Path) -> None:
+    failed = next(one for one in judged if one.built is None)
+    raise ConversionError(
+        f"variant '{failed.planned.id}' {failed.outcome}: {failed.why}",
+        step=failed.planned.step,
+        do=f"No bundle was made, for on_failure is `stop`; {page} has all numbers",
+    )
+
+
+def _write(
+    prepared: Prepared, judged: Sequence[Judged], walk: Walk, out: Path, provenance: Provenance
+) -> ModelBundle:
+    recipe, golden = prepared.loaded.recipe, walk.outcomes.get(GOLDEN)
+    return write(
+        out,
+        name=recipe.name,
+        version=recipe.version,
+        licence=recipe.licence,
+        source=f"{prepared.facts.kind} {prepared.source}",
+        task=recipe.task,
+        variants=[one.built for one in judged if one.built is not None],
+        receipts=[receipt for one in judged if one.built is not None for receipt in one.receipts],
+        golden=GoldenFiles(golden.path / "golden-inputs.npz", golden.path / "golden-outputs.npz")
+        if isinstance(golden, Done)
+        else None,
+        tokenizer=prepared.tokenizer.get("tokenizer"),
+        omitted=[
+            Omission(id=one.planned.id, profiles=one.planned.profiles, why=one.why)
+            for one in judged
+            if one.built is None
+        ],
+        provenance=provenance,
+    )
+
+
+def _provenance(prepared: Prepared, store: StepStore, walk: Walk) -> Provenance:
+    tools: dict[str, str] = {}
+    for name in walk.outcomes:
+        told = walk.facts(name).get("tools")
+        tools |= {str(tool): str(version) for tool, version in told.items()} if isinstance(told, dict) else {}
+    return Provenance(
+        source_sha256=_digest(prepared.facts.files, store),
+        recipe=prepared.loaded.told,
+        tools=dict(sorted(tools.items())),
+    )
+
+
+def _digest(files: Mapping[str, Path], store: StepStore) -> str:
+    """Digest the source: one file by itself, several by their names and digests."""
+    found = {name: store.digests.of(path) for name, path in sorted(files.items())}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _report(
+    prepared: Prepared, judged: Sequence[Judged], walk: Walk, provenance: Provenance | None
+) -> ReportData:
+    recipe, samples = prepared.loaded.recipe, walk.facts(SAMPLES)
+    kind = "stand-ins" if samples.get("synthetic") else "labelled" if samples.get("labelled") else "no labels"
+    return ReportData(
+        name=recipe.name,
+        version=recipe.version,
+        task=recipe.task.kind,
+        source=f"{prepared.facts.kind} {prepared.source}",
+        variants=[_report_variant(one) for one in judged],
+        source_size_bytes=prepared.facts.size_bytes or None,
+        facts={"machine": read_cpu().name, "samples": f"{samples.get('count', 0)}, {kind}"},
+        provenance=provenance,
+    )
+
+
+def _report_variant(one: Judged) -> ReportVariant:
+    return ReportVariant(
+        id=one.planned.id,
+        format=one.planned.format.value,
+        precision=one.precision.value,
+        verdicts={profile: Verdict(one.outcome, one.why) for profile in one.planned.profiles},
+        size_bytes=one.size_bytes,
+        receipts=one.receipts,
+        layers=one.layers,
+        layer_unit="what it costs alone, of the task's measure",
+        warnings=one.warnings,
+    )

@@ -1,0 +1,1 @@
+"""Writing, packing, signing and comparing bundles; `edge_runtime.bundle` opens them."""

@@ -1,0 +1,182 @@
+"""Walk: runs a plan's steps wave by wave, for what a model is like, only the step that made it can say.
+
+A wave has the steps that are equally far from the source; before it runs, their option `task` is filled in
+from the facts of the steps before. Then the variants are measured. The runner does the work, `judged` judges.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from converters.assembly import SAMPLES
+from converters.browser.packages import PACKAGES
+from converters.browser.page import find_chromium
+from converters.planned import Plan, PlannedVariant
+from converters.recipe import Recipe
+from converters.runner import Done, Failed, Outcome, Skipped, Watcher, run
+from converters.step import Facts, Step
+from converters.store import StepStore
+from converters.variants import Shape, between, shape, task_of
+from edge_runtime.contract.bundle import Format
+from edge_runtime.contract.task import TaskSpec
+
+GOLDEN = "golden"
+"""Id of the step that makes golden inputs and outputs."""
+_VERIFY = "verify-"
+_EVALUATED = 16
+"""So many samples where the evaluator stands in for Core ML: it takes seconds for each."""
+_FOLD = "converters.export.fold:fold"
+
+
+@dataclass(slots=True)
+class Walk:
+    """One walk through a plan.
+
+    Args:
+        recipe: What is wanted.
+        plan: What is planned.
+        store: Where results are kept.
+        tokenizer: `tokenizer.json` as a file of steps; empty where there is none.
+        tell: Told the progress of steps.
+        jobs: Steps at the same time.
+        outcomes: What became of each step so far.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    store: StepStore
+    tokenizer: Mapping[str, Path]
+    tell: Watcher
+    jobs: int = 1
+    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    _ran: dict[str, Step] = field(default_factory=dict[str, Step])
+
+    def through(self) -> None:
+        """Run all steps of the plan, then golden outputs and the measuring of each variant.
+
+        Raises:
+            StorageError: The store cannot be used.
+        """
+        waves: dict[int, list[Step]] = {}
+        for step in self.plan.steps:
+            waves.setdefault(len(self.plan.chain(step.id)), []).append(step)
+        for depth in sorted(waves):
+            self._run([self._filled(step) for step in waves[depth] if self._ready(step)])
+        last = [self._golden(), *(self._measure(variant) for variant in self.plan.variants)]
+        self._run([step for step in last if self._ready(step)])
+
+    def facts(self, step: str) -> Facts:
+        """Give what a step said; empty where it has no result."""
+        outcome = self.outcomes.get(step)
+        return outcome.facts if isinstance(outcome, Done) else {}
+
+    def measured(self, variant: PlannedVariant) -> Outcome:
+        """Give what became of the measuring of a variant."""
+        return self.outcomes[f"{_VERIFY}{variant.id}"]
+
+    def shape(self, step: str) -> Shape:
+        """Say what a step's model became on its way from the source."""
+        return shape([self.facts(name) for name in self.plan.chain(step)])
+
+    def why(self, outcome: Outcome) -> str:
+        """Say why a step has no result; of a skipped one, what the step it needed said."""
+        while isinstance(outcome, Skipped):
+            outcome = self.outcomes[outcome.because]
+        return str(outcome.error) if isinstance(outcome, Failed) else ""
+
+    def _run(self, steps: Sequence[Step]) -> None:
+        """Run steps; what they stand on has results already, which are only looked up."""
+        if not steps:
+            return
+        names = {step.id for step in steps}
+
+        def tell(name: str, share: float, doing: str) -> None:
+            if name in names:
+                self.tell(name, share, doing)
+
+        found = run([*self._below(steps), *steps], self.store, tell=tell, jobs=self.jobs)
+        self.outcomes |= {name: found[name] for name in names}
+        self._ran |= {step.id: step for step in steps}
+
+    def _below(self, steps: Sequence[Step]) -> Iterator[Step]:
+        """The steps that some steps stand on, in the order they ran in."""
+        wanted = {name for step in steps for name in step.needs.values()}
+        for step in reversed(self._ran.values()):
+            if step.id in wanted:
+                wanted |= set(step.needs.values())
+        yield from (step for step in self._ran.values() if step.id in wanted)
+
+    def _ready(self, step: Step) -> bool:
+        """Tell whether a step can run; note which step it lacks where it cannot."""
+        lacking = next(
+            (name for name in step.needs.values() if not isinstance(self.outcomes.get(name), Done)), None
+        )
+        if lacking is not None:
+            self.outcomes[step.id] = Skipped(lacking)
+        return lacking is None
+
+    def _filled(self, step: Step) -> Step:
+        """Give a step with the task as the model it takes has it."""
+        before = step.needs.get("model")
+        if step.id == SAMPLES:
+            return step
+        task = self.recipe.task if before is None else task_of(self.recipe.task, self.shape(before))
+        told = _json(task)
+        options: dict[str, JsonValue] = {**step.options, "task": told}
+        if step.function == _FOLD and isinstance(told, dict):
+            options["input"] = told["input"]
+        return replace(step, options=options)
+
+    def _golden(self) -> Step:
+        reference = self.plan.reference
+        options: dict[str, JsonValue] = {
+            "task": _json(task_of(self.recipe.task, self.shape(reference))),
+            "source_format": self.plan.reference_format.value,
+        }
+        needs = {"source_model": reference, "samples": SAMPLES}
+        return self._verifying(GOLDEN, "converters.verify.golden:make", options, needs)
+
+    def _measure(self, variant: PlannedVariant) -> Step:
+        reference, own = self.shape(self.plan.reference), self.shape(variant.step)
+        budgets, samples = self.recipe.budgets, self.recipe.samples
+        options: dict[str, JsonValue] = {
+            "variant": variant.id,
+            "task": _json(task_of(self.recipe.task, reference)),
+            "variant_task": _json(task_of(self.recipe.task, own)),
+            "format": variant.format.value,
+            "source_format": self.plan.reference_format.value,
+            "inputs": cast("dict[str, JsonValue]", between(reference.inputs, own.inputs)),
+            "outputs": cast("dict[str, JsonValue]", between(reference.outputs, own.outputs)),
+            "engines": list(variant.engines),
+            "cosine": budgets.cosine,
+            "agreement": budgets.agreement,
+            **({"verification": _rows(variant, samples.verification)} if samples else {}),
+            **({"export_rel": own.export_rel} if own.export_rel is not None else {}),
+            # What was not verified for want of a browser is measured once there is one.
+            **({"browser": find_chromium()} if PACKAGES.keys() & set(variant.engines) else {}),
+        }
+        needs = {"source_model": self.plan.reference, "model": variant.step, "samples": SAMPLES}
+        if variant.twin is not None and isinstance(self.outcomes.get(variant.twin), Done):
+            needs["fp32"] = variant.twin
+            options["fp32_task"] = _json(task_of(self.recipe.task, self.shape(variant.twin)))
+        return self._verifying(f"{_VERIFY}{variant.id}", "converters.verify.receipts:measure", options, needs)
+
+    def _verifying(
+        self, name: str, function: str, options: Mapping[str, JsonValue], needs: Mapping[str, str]
+    ) -> Step:
+        limits = self.recipe.step_minutes * 60
+        return Step(name, function, "engines", options, needs, self.tokenizer, timeout_s=limits)
+
+
+def _rows(variant: PlannedVariant, wanted: int) -> int:
+    """Say how many samples a variant is measured on."""
+    evaluated = variant.format is Format.COREML and sys.platform != "darwin"
+    return min(wanted, _EVALUATED) if evaluated else wanted
+
+
+def _json(task: TaskSpec) -> JsonValue:
+    return cast(JsonValue, task.model_dump(mode="json"))

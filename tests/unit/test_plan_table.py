@@ -1,0 +1,235 @@
+"""The plan: who gets which formats and precisions, and why not others; a decision table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from converters.plan import make_plan
+from converters.planned import Plan, SourceFacts
+from converters.recipe import Recipe, SourceKind
+from device_profiles.loader import load_profile
+from edge_runtime.contract.bundle import Format, Precision
+from edge_runtime.contract.task import TaskSpec
+
+MB = 1_000_000
+SOURCE = Path("/models/source")
+TASKS: Mapping[str, Any] = {
+    "detection": {
+        "kind": "detection",
+        "input": {"layout": "nchw"},
+        "head": {"format": "yolo"},
+        "labels": ["a", "b"],
+    },
+    "classification": {"kind": "classification", "input": {"layout": "nchw"}, "labels": ["a", "b"]},
+    "embedding": {"kind": "embedding"},
+    "tensors": {"kind": "tensors"},
+}
+
+
+def planned(
+    task: str,
+    profiles: str,
+    *,
+    kind: SourceKind = SourceKind.ONNX,
+    samples: bool = True,
+    precision: Precision | None = None,
+    opset: int = 17,
+    float_bytes: int = 20 * MB,
+    **more: Any,
+) -> Plan:
+    names = tuple(profiles.split())
+    recipe = Recipe.model_validate(
+        {
+            "name": "model",
+            "source": {"path": SOURCE},
+            "task": TASKS[task],
+            "profiles": names,
+            **({"samples": {"path": "/samples"}} if samples else {}),
+            **more,
+        }
+    )
+    facts = SourceFacts(
+        kind, {"source": SOURCE}, float_bytes, float_bytes, precision, Path("/tokenizer.json"), opset
+    )
+    return make_plan(recipe, [load_profile(name) for name in names], facts)
+
+
+def ids(plan: Plan) -> str:
+    return " ".join(variant.id for variant in plan.variants)
+
+
+TABLE: tuple[tuple[str, str, bool, str], ...] = (
+    # task, profile, samples, variants
+    (
+        "detection",
+        "store-pc-cpu",
+        True,
+        "openvino-fp32 openvino-mixed onnx-fp32 onnx-mixed tflite-fp32 tflite-mixed",
+    ),
+    (
+        "classification",
+        "store-pc-cpu",
+        True,
+        "openvino-fp32 openvino-int8 onnx-fp32 onnx-int8 tflite-fp32 tflite-int8",
+    ),
+    (
+        "classification",
+        "store-pc-cpu",
+        False,
+        "openvino-fp32 onnx-fp32 tflite-fp32 tflite-int8-dynamic",
+    ),
+    ("classification", "raspberry-pi-5", True, "tflite-fp32 tflite-int8 onnx-fp32 onnx-int8-s8"),
+    ("classification", "raspberry-pi-5", False, "tflite-fp32 tflite-int8-dynamic onnx-fp32"),
+    ("classification", "iot-hub-arm64", True, "tflite-fp32 tflite-int8"),
+    ("classification", "android-mid", True, "tflite-fp32 tflite-int8 ort-fp32 ort-int8-s8"),
+    ("detection", "iphone-recent", True, "coreml-fp16 coreml-int8 tflite-fp16 tflite-fp32 tflite-mixed"),
+    ("classification", "iphone-recent", False, "coreml-fp16 coreml-int8 tflite-fp16 tflite-fp32"
+     " tflite-int8-dynamic"),
+    ("detection", "jetson-orin-nano", True, "onnx-fp16 onnx-fp32 onnx-mixed-trt tflite-fp32 tflite-mixed"),
+    ("classification", "browser-wasm", True, "tflite-fp32 tflite-mixed onnx-fp32 onnx-int8"),
+    ("embedding", "raspberry-pi-5", True, "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"),
+    ("embedding", "iphone-recent", False, "coreml-fp16 coreml-int8 tflite-fp16 tflite-fp32"
+     " tflite-int8-dynamic"),
+    ("tensors", "raspberry-pi-5", True, "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "profile", "samples", "expected"), TABLE)
+def test_what_a_profile_gets(task: str, profile: str, *, samples: bool, expected: str) -> None:
+    plan = planned(task, profile, samples=samples, float_bytes=20 * MB)
+    found = set(ids(plan).split())
+    assert found == set(expected.split())
+
+
+def test_without_samples_static_int8_is_refused_with_the_reason() -> None:
+    plan = planned("classification", "raspberry-pi-5", samples=False)
+    (refused,) = [one for one in plan.refusals if one.what == "tflite-int8"]
+    assert "needs samples" in refused.why
+    assert refused.engine == "litert"
+
+
+def test_profiles_share_steps() -> None:
+    plan = planned("classification", "raspberry-pi-5 store-pc-cpu iot-hub-arm64")
+    names = [step.id for step in plan.steps]
+    assert len(names) == len(set(names))
+    assert names.count("tflite-int8") == 1
+    tflite = next(variant for variant in plan.variants if variant.id == "tflite-int8")
+    assert tflite.profiles == ("raspberry-pi-5", "store-pc-cpu", "iot-hub-arm64")
+
+
+def test_openvino_reads_its_own_format_and_no_onnx_besides() -> None:
+    plan = planned("classification", "store-pc-intel")
+    onnx = next(variant for variant in plan.variants if variant.id == "onnx-fp32")
+    assert onnx.engines == ("onnxruntime",)
+
+
+def test_a_variant_is_measured_with_the_engines_of_all_it_serves() -> None:
+    plan = planned("classification", "browser-wasm raspberry-pi-5")
+    engines = {variant.id: variant.engines for variant in plan.variants}
+    assert engines["onnx-fp32"] == ("onnxruntime-web", "onnxruntime")
+    assert engines["tflite-fp32"] == ("litertjs", "litert")
+    assert engines["onnx-int8"] == ("onnxruntime-web",)
+
+
+def test_want_replaces_the_choice() -> None:
+    want = {"formats": ["onnx", "ort"], "precisions": ["fp16"]}
+    assert ids(planned("classification", "raspberry-pi-5", want=want)) == "onnx-fp16 ort-fp16"
+
+
+def test_what_is_wanted_and_nobody_takes_is_said() -> None:
+    plan = planned("classification", "iot-hub-arm64", want={"formats": ["coreml"]})
+    assert not plan.variants
+    (refused,) = plan.refusals
+    assert (refused.what, refused.why) == ("coreml", "no engine of the profile takes it: tflite")
+
+
+def test_int4_is_for_texts() -> None:
+    want = {"formats": ["coreml"], "precisions": ["int4"]}
+    assert ids(planned("embedding", "iphone-recent", want=want)) == "coreml-int4"
+    assert planned("detection", "iphone-recent", want=want).refusals[0].why.startswith("int4 is for texts")
+
+
+def test_core_ml_int4_is_made_of_a_model_for_systems_that_have_it() -> None:
+    plan = planned("embedding", "iphone-recent", want={"formats": ["coreml"], "precisions": ["int4"]})
+    assert plan.chain("coreml-int4") == ("onnx-fp32", "coreml-fp16-ios18", "coreml-int4")
+
+
+@pytest.mark.parametrize("kind", [SourceKind.SKLEARN, SourceKind.XGBOOST, SourceKind.LIGHTGBM])
+def test_tables_become_onnx_and_are_not_quantized(kind: SourceKind) -> None:
+    plan = planned("tensors", "raspberry-pi-5 store-pc-cpu", kind=kind)
+    assert ids(plan) == "onnx-fp32 openvino-fp32"
+    assert any(one.what == "tflite" and "no step makes tflite" in one.why for one in plan.refusals)
+
+
+def test_a_quantized_source_stays_as_it_is() -> None:
+    plan = planned(
+        "detection", "raspberry-pi-5 iphone-recent", kind=SourceKind.TFLITE, precision=Precision.INT8
+    )
+    assert ids(plan) == "tflite-int8 onnx-int8"
+    assert plan.reference == "tflite-int8"
+    assert plan.reference_format is Format.TFLITE
+    assert all(variant.twin is None for variant in plan.variants)
+    assert any(one.what == "coreml" and "already" in one.why for one in plan.refusals)
+
+
+def test_folding_leaves_the_reference_alone() -> None:
+    plan = planned("classification", "store-pc-cpu iphone-recent", fold=True)
+    assert plan.reference == "onnx-source"
+    assert plan.chain("onnx-int8") == ("onnx-source", "onnx-fp32", "onnx-int8")
+    assert plan.chain("openvino-fp32") == ("onnx-source", "onnx-fp32", "openvino-fp32")
+    # These fold by themselves: what they are made of must not be folded already.
+    assert plan.chain("tflite-fp32") == ("onnx-source", "tflite-fp32")
+    options = {step.id: step.options for step in plan.steps}
+    assert options["tflite-fp32"]["fold"] is True
+    assert options["coreml-fp16"]["fold"] is True
+
+
+def test_suppression_goes_in_after_quantization() -> None:
+    plan = planned("detection", "raspberry-pi-5", nms="inside", want={"formats": ["onnx"]})
+    assert plan.chain("onnx-mixed-s8-nms") == ("onnx-fp32", "onnx-mixed-s8", "onnx-mixed-s8-nms")
+    assert [variant.id for variant in plan.variants] == ["onnx-fp32", "onnx-mixed-s8"]
+
+
+def test_an_old_opset_is_raised() -> None:
+    old, new = (planned("detection", "store-pc-cpu", opset=opset).steps[1] for opset in (11, 17))
+    assert old.options["opset"] == 17
+    assert "opset" not in new.options
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    plan = planned("embedding", "iot-hub-arm64", float_bytes=3000 * MB)
+    assert ids(plan) == "tflite-int8-dynamic"
+    assert "about 2861 MiB, the runtime may take 1024 MiB" in plan.refusals[0].why
+
+
+@pytest.mark.parametrize(
+    ("profile", "options"),
+    [
+        ("store-pc-cpu", {"activation": "uint8"}),
+        ("raspberry-pi-5", {"activation": "int8"}),
+        ("store-pc-nvidia", {"activation": "int8", "symmetric": True}),
+    ],
+)
+def test_static_int8_is_what_the_kernels_like(profile: str, options: Mapping[str, Any]) -> None:
+    plan = planned("classification", profile, want={"formats": ["onnx"], "precisions": ["int8"]})
+    (variant,) = plan.variants
+    step = next(step for step in plan.steps if step.id == variant.step)
+    assert {key: step.options.get(key) for key in options} == options
+
+
+def test_the_limits_of_the_recipe_reach_every_step() -> None:
+    plan = planned("detection", "store-pc-cpu", step_minutes=2, step_memory_bytes=MB)
+    assert {(step.timeout_s, step.memory_bytes) for step in plan.steps} == {(120.0, MB)}
+
+
+def test_no_option_names_a_folder_of_this_machine() -> None:
+    plan = planned("classification", "raspberry-pi-5", kind=SourceKind.TORCH)
+    assert all("/models" not in str(step.options) for step in plan.steps)
+
+
+def test_the_tasks_here_are_tasks() -> None:
+    for task in TASKS.values():
+        TypeAdapter[TaskSpec](TaskSpec).validate_python(task)
