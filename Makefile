@@ -7,7 +7,7 @@ CONSTRAINED := -c requirements.lock
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench docs lock schema install-proof clean
+.PHONY: help demo test check lint bench bench-convert docs lock schema install-proof clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,12 +60,18 @@ check: lint test ## What must be green before a commit.
 bench: .venv/dev-stamp ## The benchmarks; rivals get environments of their own.
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/video.py
+	$(BIN)/python benchmarks/quantize.py
+
+bench-convert: .venv/dev-stamp $(YOLOX) ## The conversion matrix and what a build costs; over an hour.
+	$(BIN)/python benchmarks/convert_matrix.py --json --write
+	$(BIN)/python benchmarks/convert.py --json
 
 docs: .venv/dev-stamp ## The documentation in site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-schema: .venv/dev-stamp ## The editor's schema of store.yaml.
+schema: .venv/dev-stamp ## The editors' schemas of store.yaml and recipe.yaml.
 	$(BIN)/edge-runtime schema > examples/store.schema.json
+	$(BIN)/edge-runtime convert --schema > examples/recipe.schema.json
 
 install-proof: .venv/dev-stamp ## The wheel in fresh environments, without the tools and engines of this one.
 	$(BIN)/python -m pytest -m install tests/install

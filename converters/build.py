@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.assembly import SAMPLES
-from converters.bundle.sign import passphrase_from_environment, sign
-from converters.bundle.writer import GoldenFiles, write
+from converters.bundle.sign import check_key, passphrase_from_environment, sign
+from converters.bundle.writer import GoldenFiles, require_place, write
 from converters.judged import Judged, judge, texts
 from converters.plan import make_plan
 from converters.planned import Plan, SourceFacts
 from converters.recipe_file import LoadedRecipe
-from converters.report.data import ReportData, ReportVariant, Verdict
+from converters.report.data import ReportData, ReportVariant
 from converters.report.page import write as write_report
 from converters.runner import Done, Watcher
 from converters.source import examine
@@ -130,6 +130,9 @@ def build(
         EdgeRuntimeError: A disk is full, something else lies at `out`, or the key is wrong.
     """
     started = clock()
+    if key is not None:
+        check_key(key, passphrase=passphrase_from_environment())
+    require_place(out)
     recipe = prepared.loaded.recipe
     walk = Walk(recipe, prepared.plan, store, prepared.tokenizer, tell, jobs)
     walk.through()
@@ -180,12 +183,18 @@ def _write(
         else None,
         tokenizer=prepared.tokenizer.get("tokenizer"),
         omitted=[
-            Omission(id=one.planned.id, profiles=one.planned.profiles, why=one.why)
+            Omission(id=one.planned.id, profiles=refused, why=one.why)
             for one in judged
-            if one.built is None
+            if (refused := _refused(one))
         ],
         provenance=provenance,
     )
+
+
+def _refused(one: Judged) -> tuple[str, ...]:
+    """The profiles that were to have a variant and do not."""
+    served = one.built.profiles if one.built is not None else ()
+    return tuple(profile for profile in one.planned.profiles if profile not in served)
 
 
 def _provenance(prepared: Prepared, store: StepStore, walk: Walk) -> Provenance:
@@ -230,7 +239,7 @@ def _report_variant(one: Judged) -> ReportVariant:
         id=one.planned.id,
         format=one.planned.format.value,
         precision=one.precision.value,
-        verdicts={profile: Verdict(one.outcome, one.why) for profile in one.planned.profiles},
+        verdicts={profile: one.verdict(profile) for profile in one.planned.profiles},
         size_bytes=one.size_bytes,
         receipts=one.receipts,
         layers=one.layers,

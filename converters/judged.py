@@ -1,8 +1,8 @@
 """What became of each planned variant: made and measured, its evidence meets the gate. Runs nothing."""
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +11,7 @@ from pydantic import JsonValue, TypeAdapter
 from converters.bundle.writer import BuiltVariant
 from converters.planned import PlannedVariant
 from converters.recipe import Recipe
-from converters.report.data import LayerError, Outcome
+from converters.report.data import LayerError, Outcome, Verdict
 from converters.runner import Done
 from converters.store import OWN_NAMES
 from converters.targets import HOST_KERNELS
@@ -38,6 +38,8 @@ class Judged:
         built: What the bundle gets; None: nothing.
         layers: Sensitivity, where it was measured.
         warnings: Of all the steps that made it, and of its measuring.
+        verdicts: By profile, where it was judged: the same numbers may pass on one device's engine and fail
+            on another's.
     """
 
     planned: PlannedVariant
@@ -49,6 +51,11 @@ class Judged:
     built: BuiltVariant | None = None
     layers: tuple[LayerError, ...] = ()
     warnings: tuple[str, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+
+    def verdict(self, profile: str) -> Verdict:
+        """Say what became of it for one profile."""
+        return self.verdicts.get(profile, Verdict(self.outcome, self.why))
 
 
 def judge(variant: PlannedVariant, recipe: Recipe, walk: Walk) -> Judged:
@@ -77,20 +84,55 @@ def judge(variant: PlannedVariant, recipe: Recipe, walk: Walk) -> Judged:
     receipts = _LIST.validate_json((trial.path / _RECEIPTS).read_bytes())
     foreign = variant.kernels not in HOST_KERNELS.get(platform.machine(), {""})
     shown = tuple(_without_speed(one) for one in receipts) if foreign else receipts
-    evidence = gate.Evidence(
-        precision, size, shown, bool(trial.facts.get("labelled")), variant.twin is not None
-    )
-    verdict = gate.judge(evidence, recipe.budgets)
-    if verdict.outcome is gate.Outcome.FAILED:
-        return Judged(
-            variant, Outcome.LEFT_OUT, verdict.why, precision, size, receipts, None, layers, warnings
-        )
+    labelled = bool(trial.facts.get("labelled"))
+    missing = texts(trial.facts.get("not_verified"))
+    verdicts: dict[str, Verdict] = {}
+    for profile in variant.profiles:
+        own_receipts = _of(profile, variant, shown)
+        evidence = gate.Evidence(precision, size, own_receipts, labelled, variant.twin is not None)
+        verdicts[profile] = _told(gate.judge(evidence, recipe.budgets), missing)
+    served = tuple(name for name, one in verdicts.items() if one.outcome is not Outcome.LEFT_OUT)
     own = differences(recipe.task, task_of(recipe.task, walk.shape(variant.step)))
-    built = BuiltVariant(variant.id, variant.format, precision, made.path, variant.profiles, **own)
-    passed = verdict.outcome is gate.Outcome.PASSED
-    why = "" if passed else "; ".join(dict.fromkeys([verdict.why, *texts(trial.facts.get("not_verified"))]))
-    outcome = Outcome.SHIPPED if passed else Outcome.UNVERIFIED
-    return Judged(variant, outcome, why, precision, size, receipts, built, layers, warnings)
+    return Judged(
+        variant,
+        min((one.outcome for one in verdicts.values()), key=_ORDER.index),
+        _why(verdicts),
+        precision,
+        size,
+        receipts,
+        BuiltVariant(variant.id, variant.format, precision, made.path, served, **own) if served else None,
+        layers,
+        warnings,
+        verdicts,
+    )
+
+
+_ORDER = (Outcome.SHIPPED, Outcome.UNVERIFIED, Outcome.LEFT_OUT)
+"""What is said of a variant as a whole is the best that is said for a profile."""
+
+
+def _of(profile: str, variant: PlannedVariant, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Take the receipts of a profile's own engines, and of what stands in for one that cannot be here."""
+    engines = {engine for name, engine in variant.serving if name == profile}
+    return [one for one in receipts if one.engine in engines or one.engine not in variant.engines]
+
+
+def _told(verdict: gate.Verdict, missing: Sequence[str]) -> Verdict:
+    if verdict.outcome is gate.Outcome.FAILED:
+        return Verdict(Outcome.LEFT_OUT, verdict.why)
+    if verdict.outcome is gate.Outcome.PASSED:
+        return Verdict(Outcome.SHIPPED)
+    return Verdict(Outcome.UNVERIFIED, "; ".join(dict.fromkeys([verdict.why, *missing])))
+
+
+def _why(verdicts: Mapping[str, Verdict]) -> str:
+    """Say why in one line; with the profiles where they differ."""
+    profiles: dict[str, list[str]] = {}
+    for profile, one in verdicts.items():
+        profiles.setdefault(one.why, []).append(profile)
+    if len(profiles) == 1:
+        return next(iter(profiles))
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in profiles.items() if why)
 
 
 def texts(value: JsonValue) -> list[str]:

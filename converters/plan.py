@@ -177,6 +177,7 @@ class _Planner:
             known,
             engines=tuple(dict.fromkeys((*known.engines, engine.engine))),
             profiles=tuple(dict.fromkeys((*known.profiles, profile.name))),
+            serving=tuple(dict.fromkeys((*known.serving, (profile.name, engine.engine)))),
         )
         return name
 

@@ -47,6 +47,7 @@ class PlannedVariant:
         profiles: Names of the profiles it serves, in the recipe's order.
         expected_bytes: Its expected size; 0 where nothing is known of the source's.
         kernels: What kind of onnxruntime's kernels it is made for; empty where that makes no difference.
+        serving: Each profile with each of its engines that runs it: a profile is judged by its own engines.
     """
 
     id: str
@@ -58,6 +59,7 @@ class PlannedVariant:
     profiles: tuple[str, ...]
     expected_bytes: int
     kernels: str = ""
+    serving: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

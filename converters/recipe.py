@@ -142,7 +142,7 @@ class Recipe(Declared):
     fold: bool = Field(
         default=False, description="take uint8 NHWC pictures and normalise inside the graph (vision tasks)"
     )
-    size: tuple[int, int] | None = Field(
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
         default=None, description="(height, width) of the exported input; absent: the source's own"
     )
     head: Head | None = Field(

@@ -65,8 +65,9 @@ def show_result(built: Built, screen: Console) -> None:
     for one in built.variants:
         name, numbers = _title(one), (_size(one), _parity(one), _accuracy(one), _latency(one))
         for profile in one.planned.profiles:
-            colour = _COLOURS.get(one.outcome, "red")
-            table.add_row(escape(name), profile, *numbers, f"[{colour}]{one.outcome}[/]")
+            outcome = one.verdict(profile).outcome
+            colour = _COLOURS.get(outcome, "red")
+            table.add_row(escape(name), profile, *numbers, f"[{colour}]{outcome}[/]")
             name, numbers = "", ("", "", "", "")
     screen.print(table)
     for why, names in _together(
@@ -95,6 +96,7 @@ def result_document(built: Built, out: Path) -> dict[str, Any]:
                 "precision": one.precision,
                 "profiles": one.planned.profiles,
                 "outcome": one.outcome,
+                "verdicts": {profile: one.verdict(profile) for profile in one.planned.profiles},
                 "why": one.why,
                 "size_bytes": one.size_bytes,
                 "receipts": one.receipts,

@@ -60,11 +60,13 @@ class Step:
     """One piece of work.
 
     Args:
-        id: Unique in the plan, readable: `onnx-int8`. function: `module:function` of a `StepFunction`. tool:
-        The row of `toolchain.TOOLS` whose environment it runs in. options: JSON; part of the step's digest.
-        needs: Name of an input -> id of the step that makes it. files: Name of an input -> path outside the
-        plan (the source, its samples), whose content is part of the
-            step's digest.
+        id: Unique in the plan, readable: `onnx-int8`.
+        function: `module:function` of a `StepFunction`.
+        tool: The row of `toolchain.TOOLS` whose environment it runs in.
+        options: JSON; part of the step's digest.
+        needs: Name of an input -> id of the step that makes it.
+        files: Name of an input -> path outside the plan (the source, its samples), whose content is part of
+            the step's digest.
         timeout_s: It is killed after this long.
         memory_bytes: Address space it may take; None: no limit.
     """

@@ -89,6 +89,19 @@ def sign(folder: Path, key: Path, *, passphrase: bytes | None = None) -> BundleS
     return signature
 
 
+def check_key(key: Path, *, passphrase: bytes | None = None) -> None:
+    """Refuse a private key that could not sign, before there is anything to sign.
+
+    Args:
+        key: The PEM file.
+        passphrase: Of the key, where it has one.
+
+    Raises:
+        ConfigError: As `sign`.
+    """
+    _load_private_key(key, passphrase)
+
+
 def passphrase_from_environment() -> bytes | None:
     """Read the passphrase of a private key; None where the variable is unset or empty."""
     return os.environ.get(PASSPHRASE_VARIABLE, "").encode() or None

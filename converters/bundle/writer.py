@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from converters.step import MODEL_FILES
 from converters.store import OWN_NAMES
-from edge_runtime.atomic import new_folder
+from edge_runtime.atomic import cannot_write, new_folder
 from edge_runtime.bundle import MANIFEST, ModelBundle, digest, explain, open_bundle, unlisted
 from edge_runtime.contract.bundle import (
     NAME_PATTERN,
@@ -135,6 +135,25 @@ def write(
             ) from error
         (part / MANIFEST).write_bytes(canonical(manifest))
     return ModelBundle(target, manifest)
+
+
+def require_place(target: Path) -> None:
+    """Refuse a place where no bundle could be written, before there is anything to write.
+
+    Args:
+        target: The bundle's folder; its parents are made.
+
+    Raises:
+        StorageError: As `write`.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    if target.is_dir():
+        _only_bundles(target)
+    elif target.exists():
+        raise StorageError(f"{target}: is a file", do="Choose another place for the folder")
 
 
 def canonical(manifest: BundleManifest) -> bytes:

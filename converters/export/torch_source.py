@@ -53,6 +53,8 @@ def load(
     else:
         module, found = _load_module(source, files), None
     warnings: list[str] = []
+    if file is None and any(True for _ in module.parameters()):
+        warnings.append("no weights were given: the module's own first values were converted")
     if any(tensor.dtype in {torch.float16, torch.bfloat16, torch.float64} for tensor in module.parameters()):
         module = module.float()
         warnings.append("weights were not float32: converted to it")

@@ -53,8 +53,9 @@ def rank(
 ) -> tuple[Choice, ...]:
     """Order every way to run a model on a device.
 
-    What was measured on this machine or this profile comes first, by median latency; then what the profile
-    prefers (engine, provider, precision); then the defaults. The arguments' own order does not matter.
+    A variant made for other profiles is not used, unless the bundle has none for this one. What was measured
+    on this machine or this profile comes first, by median latency; then what the profile prefers (engine,
+    provider, precision); then the defaults. The arguments' own order does not matter.
 
     Args:
         variants: Of the bundle.
@@ -67,18 +68,22 @@ def rank(
     """
     usable: list[tuple[_Key, Choice]] = []
     refused: list[Choice] = []
-    measured = tuple(receipts)
-    for variant in variants:
+    measured, offered = tuple(receipts), tuple(variants)
+    # Where nothing was made for this very profile, what was made for others may do as well.
+    strict = any(not one.profiles or profile.name in one.profiles for one in offered)
+    for variant in offered:
         ways = tuple(_ways(variant, measured, profile, available))
         if not ways:
             why = f"no engine asked for takes {variant.format}"
             refused.append(Choice(variant.id, "", "", False, why))
         for way in ways:
-            problem = _problem(way, profile, available[way.engine])
+            problem = _problem(way, profile, available[way.engine], strict=strict)
             if problem:
                 refused.append(Choice(variant.id, way.engine, way.provider, False, problem))
             else:
                 key, why = _standing(way, profile)
+                if not strict:
+                    why += f"; made for {', '.join(variant.profiles)}, the bundle has none for {profile.name}"
                 usable.append((key, Choice(variant.id, way.engine, way.provider, True, why)))
     usable.sort(key=lambda each: (each[0], _name(each[1])))
     return (*(choice for _, choice in usable), *sorted(refused, key=_name))
@@ -161,14 +166,14 @@ def _receipt(
     )  # fmt: skip
 
 
-def _problem(way: _Way, profile: DeviceProfile, here: tuple[str, ...] | str) -> str:
+def _problem(way: _Way, profile: DeviceProfile, here: tuple[str, ...] | str, *, strict: bool) -> str:
     """Say why a way cannot be used; empty when it can."""
     variant, budget = way.variant, profile.memory_budget_bytes
     if isinstance(here, str):
         return here
     if way.provider not in here:
         return f"provider {way.provider} is not here; there is {', '.join(here) or 'none'}"
-    if variant.profiles and profile.name not in variant.profiles:
+    if strict and variant.profiles and profile.name not in variant.profiles:
         return f"made for {', '.join(variant.profiles)}, not for {profile.name}"
     if variant.size_bytes > budget:
         return f"its {variant.size_bytes} bytes exceed the memory budget of {budget}"

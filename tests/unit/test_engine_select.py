@@ -156,17 +156,20 @@ def test_order(
     assert list(dict.fromkeys(choice.variant for choice in choices)) == order.split()
 
 
+def test_a_variant_for_other_profiles_is_used_only_where_there_is_none_for_this_one() -> None:
+    phone = variant("v", Format.ONNX, profiles=("phone",))
+    own = variant("own", Format.ONNX, profiles=(device().name,))
+    choice = rank([phone], [], device(), CPU)[0]
+    assert choice.usable
+    assert "made for phone, the bundle has none for" in choice.why
+    both = rank([phone, own], [], device(), CPU)
+    assert {choice.variant for choice in both if choice.usable} == {"own"}
+    assert all("made for phone" in choice.why for choice in both if choice.variant == "v")
+
+
 UNUSABLE = [
     ("not installed", ONNX, [], device(), {"onnxruntime": "pip install it"}, "pip install it"),
     ("not asked for", ONNX, [], device(), {"litert": ("XNNPACK",)}, "takes onnx"),
-    (
-        "another profile's",
-        variant("v", Format.ONNX, profiles=("phone",)),
-        [],
-        device(),
-        CPU,
-        "made for phone",
-    ),
     ("too large", ONNX.model_copy(update={"size_bytes": 2 * GIB}), [], device(), CPU, "memory budget"),
     (
         "needed too much memory when measured",

@@ -83,7 +83,7 @@ def test_core_ml_takes_texts_as_int32(tmp_path: Path) -> None:
     ids, mask = IDS[1:], MASK[1:]
     found = session.run({"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.int32)})
     assert_close(found["output"], *answers(tiny_models.Encoder(), ids, mask))
-    assert facts["warnings"] == ["int64 became int32: input_ids, attention_mask"]
+    assert "int64 became int32: input_ids, attention_mask" in facts["warnings"]
 
 
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
