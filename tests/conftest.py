@@ -1,5 +1,6 @@
 """What tests of every folder share: where the repository is, and the shipped clip."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,7 @@ def shipped_clip(repository: Path) -> Path:
 # A busy machine is slow, not wrong: speed is measured in benchmarks/.
 settings.register_profile("no-clock", deadline=None)
 settings.load_profile("no-clock")
+
+# Whoever starts the tests in the background may have these ignored, and every process of a test would inherit it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
