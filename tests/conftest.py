@@ -23,6 +23,6 @@ def shipped_clip(repository: Path) -> Path:
 settings.register_profile("no-clock", deadline=None)
 settings.load_profile("no-clock")
 
-# Whoever starts the tests in the background may have these ignored, and every process of a test would inherit it.
+# Who starts the tests in the background may have these ignored, and the processes of tests would inherit it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
