@@ -19,6 +19,7 @@ from model import Model
 from rows import CORES, Result, Row, Turns, command, run
 from stores import store
 
+from edge_runtime.sinks.mqtt import MqttOptions
 from tests.simulators.rtsp import RtspServer
 
 Findings = dict[str, float]
@@ -144,8 +145,9 @@ def outage(model: Model, *, outage_s: float) -> Findings:
             time.sleep(outage_s)
             broker.start()
 
-        # Afterwards it has this long to hand over what it kept.
-        result = _live(settings, outage_s + 40, when_measuring=pull)
+        # Afterwards it may wait its longest pause before it tries again, then hands over what it kept.
+        settle_s = MqttOptions("").retry_longest_s + 40
+        result = _live(settings, outage_s + settle_s, when_measuring=pull)
         made = set(result["events"])
         ear.wait_for(made, timeout_s=60)
         return {"lost": len(made - ear.heard), "events": len(made)}

@@ -123,11 +123,12 @@ class Agent:
         # A moment of a camera that starts anew must not share an id with one from before.
         self._epoch = _epoch()
         plans = {name: self._plan(settings, name) for name in (*changes.added, *changes.replaced)}
-        for name in (*changes.removed, *changes.replaced):
-            self._runtime.remove(name)
+        leaving = (*changes.removed, *changes.replaced)
+        self._runtime.remove(*leaving)
+        for name in leaving:
             self._failed.pop(name, None)
         self._settings = settings
-        self._outlets.watch(settings.cameras, away=(*changes.removed, *changes.replaced))
+        self._outlets.watch(settings.cameras, away=leaving)
         for name, plan in plans.items():
             self._start(name, plan)
         return changes

@@ -63,7 +63,7 @@ class MqttOptions:
     queue_max_bytes: int = 256 * 2**20
     window: int = 64
     retry_first_s: float = 1.0
-    retry_longest_s: float = 60.0
+    retry_longest_s: float = 30.0
     refused_s: float = 30.0
     farewell_s: float = 3.0
 

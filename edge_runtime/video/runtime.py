@@ -99,24 +99,26 @@ class VideoRuntime:
         )
         running.thread.start()
 
-    def remove(self, name: str, timeout_s: float = 15.0) -> None:
-        """Stop a camera and forget it; the others go on. Unknown names are fine.
+    def remove(self, *names: str, timeout_s: float = 15.0) -> None:
+        """Stop cameras and forget them; the others go on. Unknown names are fine.
 
         Args:
-            name: The camera.
-            timeout_s: How long its last frames may take.
+            names: The cameras; they stop side by side, so that one that hangs is waited for once.
+            timeout_s: How long their last frames may take, all together.
         """
+        deadline = time.monotonic() + timeout_s
         with self._lock:
-            running = self._cameras.get(name)
-            if running is None:
-                return
-            running.stop.set()
+            leaving = {name: self._cameras[name] for name in names if name in self._cameras}
+            for running in leaving.values():
+                running.stop.set()
             self._space.notify_all()
-        if running.thread is not None:
-            running.thread.join(timeout_s)
+        for running in leaving.values():
+            if running.thread is not None:
+                running.thread.join(max(0.1, deadline - time.monotonic()))
         with self._lock:
-            self._cameras.pop(name, None)
-            self._pipeline.remove(name)
+            for name in leaving:
+                self._cameras.pop(name, None)
+                self._pipeline.remove(name)
             self._space.notify_all()
 
     def finished(self) -> bool:
