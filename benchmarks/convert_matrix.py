@@ -11,6 +11,7 @@ torch module in torch, of the ONNX file in onnxruntime. Measures no speed.
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,17 +24,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import matrix_page
 from architectures import ARCHITECTURES, CALIBRATION
-from clips import HERE
+from clips import CACHE, HERE
 from matrix_compare import FOLDER, STORE
 from matrix_sources import CASE
 from pydantic import TypeAdapter
 from rich.console import Console
 
 from converters import variants
+from converters.quantize.litert_graph import open_graph
 from converters.runner import Done, Failed, Outcome, run
+from converters.source_facts import read_onnx
 from converters.step import MODEL_FILES, Step
 from converters.store import StepStore
-from converters.targets import OPSET
+from converters.targets import OLD_OPSET, OPSET, RAISED_OPSET
 from edge_runtime.contract.task import TaskSpec
 
 console = Console(stderr=True)
@@ -62,6 +65,7 @@ class Cell:
         cosine: The worst output's median.
         agreement: Of first classes or boxes; None where there are none.
         size: Of the model, bytes.
+        dynamic: Its activations are measured at every run.
         seconds: What its own step took.
     """
 
@@ -70,6 +74,7 @@ class Cell:
     cosine: float | None = None
     agreement: float | None = None
     size: int = 0
+    dynamic: bool = False
     seconds: float = 0.0
 
 
@@ -87,12 +92,13 @@ def exports(case: Mapping[str, Any]) -> list[Step]:
     onnx, tflite, coreml = (f"converters.export.{function}" for function in _EXPORT[kind])
     of_onnx = kind == "onnx"
     needs, sources = ({"model": "onnx-fp32"}, {}) if of_onnx else ({}, files)
+    raised = {"opset": RAISED_OPSET} if of_onnx and read_onnx(files["source"]).opset < OLD_OPSET else {}
     return [
         Step(
             "onnx-fp32",
             onnx,
             "onnx" if of_onnx else "torch",
-            options if of_onnx else {**options, "opset": OPSET},
+            {**options, **(raised if of_onnx else {"opset": OPSET})},
             files=files,
         ),
         Step("tflite-fp32", tflite, "litert-torch", options, needs, sources),
@@ -100,19 +106,27 @@ def exports(case: Mapping[str, Any]) -> list[Step]:
     ]
 
 
-def smaller(name: str, case: Mapping[str, Any], task: TaskSpec) -> Step:
-    """The step of a smaller model; `task` as the float one has it."""
+def smaller(name: str, case: Mapping[str, Any], task: TaskSpec, *, wide: bool = False) -> Step:
+    """The step of a smaller model, as a build chooses it.
+
+    Args:
+        name: The cell.
+        case: The source.
+        task: As the float model has it.
+        wide: Its activations are, by `converters.quantize.wide`.
+    """
     format_, precision = name.split("-", maxsplit=1)
     samples = {"samples": FOLDER / case["name"] / "samples"}
     if "tokenizer" in case:
         samples["tokenizer"] = Path(case["tokenizer"])
     texts = case["task"]["kind"] in {"tensors", "embedding"}
+    dynamic = texts or wide
     given = {"task": task.model_dump(mode="json"), "calibration": CALIBRATION}
     rows: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, Path]]] = {
         "onnx-fp16": ("onnx_half", "onnx", given, samples),
         "onnx-int8": ("onnx_dynamic", "onnx", {}, {}) if texts else ("onnx_static", "onnx", given, samples),
         "tflite-int8": ("litert", "litert", {"precision": "int8-dynamic"}, {})
-        if texts
+        if dynamic
         else ("litert", "litert", {**given, "precision": precision}, samples),
         "coreml-int8": ("coreml", "coreml", {"precision": precision}, {}),
     }
@@ -152,20 +166,24 @@ def architecture(name: str) -> dict[str, Cell]:
             continue
         if isinstance(base, Done):
             became = variants.shape([outcomes[part].facts for part in _chain(case, cell)[:-1]])
-            further.append(smaller(cell, case, variants.task_of(task, became)))
+            wide = cell == "tflite-int8" and open_graph(base.path).wide
+            further.append(smaller(cell, case, variants.task_of(task, became), wide=wide))
         else:
             outcomes[cell] = base
     done = [step for step in first if isinstance(outcomes[step.id], Done)]
     outcomes |= run([*done, *further], store, tell=tell)
     made = {cell: outcome for cell, outcome in outcomes.items() if isinstance(outcome, Done)}
     compared = _compare(case, {cell: made[cell].fingerprint for cell in CELLS if cell in made})
-    return {cell: _cell(cell, outcomes[cell], outcomes, compared) for cell in CELLS}
+    dynamic = {step.id for step in further if "dynamic" in f"{step.function} {step.options.get('precision')}"}
+    return {cell: _cell(cell, outcomes, compared, dynamic=cell in dynamic) for cell in CELLS}
 
 
-def _cell(name: str, outcome: Outcome, outcomes: Mapping[str, Outcome], compared: Mapping[str, Any]) -> Cell:
+def _cell(name: str, outcomes: Mapping[str, Outcome], compared: Mapping[str, Any], *, dynamic: bool) -> Cell:
+    outcome = outcomes[name]
     if not isinstance(outcome, Done):
         failed = outcome if isinstance(outcome, Failed) else outcomes[outcome.because]
-        reason = str(getattr(failed, "error", failed)).splitlines()[0]
+        told = str(getattr(failed, "error", failed)).splitlines()[0]
+        reason = re.sub(rf"{re.escape(str(CACHE))}\S*/", "", told)
         return Cell(False, reason if isinstance(outcome, Failed) else f"no {outcome.because}")
     found = compared.get(name, {"reason": "comparing it ended without an answer"})
     model = outcome.path / MODEL_FILES[name.split("-", maxsplit=1)[0]]
@@ -179,7 +197,7 @@ def _cell(name: str, outcome: Outcome, outcomes: Mapping[str, Outcome], compared
         if path.is_file()
     )
     if "reason" in found:
-        return Cell(False, found["reason"], size=size, seconds=outcome.seconds)
+        return Cell(False, found["reason"], size=size, dynamic=dynamic, seconds=outcome.seconds)
     numbers = found["numbers"]
     cosine = min((value for key, value in numbers.items() if key.startswith("cosine.")), default=None)
     shares = [
@@ -192,7 +210,7 @@ def _cell(name: str, outcome: Outcome, outcomes: Mapping[str, Outcome], compared
         reason = f"cosine {cosine:.4f}, wanted {COSINE[precision]}"
     elif agreement is not None and agreement < AGREEMENT[precision]:
         reason = f"agreement {agreement:.2f}, wanted {AGREEMENT[precision]:.2f}"
-    return Cell(not reason, reason, cosine, agreement, size, outcome.seconds)
+    return Cell(not reason, reason, cosine, agreement, size, dynamic, outcome.seconds)
 
 
 def _compare(case: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What runs in the data centre: serving, and the operator of the fleet. Planned; nothing is here yet."""
+"""What runs in the data centre: serving now, and the operator of the fleet later."""

@@ -24,6 +24,7 @@ from converters.targets import (
     make_first,
 )
 from edge_runtime.contract.bundle import Format, Precision
+from edge_runtime.contract.task import TextSpec
 
 SAMPLES = "samples"
 """Id of the step that reads the samples."""
@@ -71,7 +72,7 @@ class Assembly:
     def tokenizer(self) -> Mapping[str, Path]:
         """The tokenizer as a file of a step; empty for other tasks than texts."""
         file = self.recipe.tokenizer or self.facts.tokenizer
-        return {"tokenizer": file} if file is not None and self.recipe.task.kind == "embedding" else {}
+        return {"tokenizer": file} if file is not None and isinstance(self.recipe.task, TextSpec) else {}
 
     def float_of(self, format_: Format) -> Precision:
         """Say what the first model of a format is."""

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from converters.assembly import SAMPLES
@@ -26,7 +27,7 @@ from converters.store import StepStore
 from converters.walk import GOLDEN, Walk
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.bundle import Omission, Provenance
-from edge_runtime.contract.errors import ConversionError
+from edge_runtime.contract.errors import ConversionError, EdgeRuntimeError, StorageError
 from edge_runtime.engines.hardware import read_cpu
 
 
@@ -75,6 +76,29 @@ class Built:
     cached: int = 0
     steps: int = 0
 
+    @property
+    def failure(self) -> EdgeRuntimeError | None:
+        """Why there is no bundle; None where there is one. A broken disk comes before all else."""
+        if self.bundle is not None:
+            return None
+        broken = _broken_disk(self.variants)
+        if broken is not None:
+            return broken
+        causes = [one.failure.error for one in self.variants if one.failure is not None]
+        whys = {one.why: f"{one.planned.id} {one.outcome}: {one.why}" for one in self.variants}
+        cause = next((error for error in causes if isinstance(error, ConversionError)), None)
+        if cause is None or len(whys) > 1:
+            return ConversionError("no variant passed", got="; ".join(whys.values()))
+        return ConversionError(
+            f"no variant passed: {cause.problem}",
+            step=cause.step,
+            operator=cause.operator,
+            layer=cause.layer,
+            expected=cause.expected,
+            got=cause.got,
+            do=cause.do,
+        )
+
 
 def prepare(loaded: LoadedRecipe) -> Prepared:
     """Look at the source, and plan.
@@ -93,13 +117,15 @@ def prepare(loaded: LoadedRecipe) -> Prepared:
             f"recipe '{recipe.name}'",
             expected="the model's tokenizer.json",
             got="none",
-            do="Name it as `tokenizer`",
+            do="Give it with --tokenizer (`tokenizer` of the recipe)",
         )
     planned = make_plan(recipe, loaded.profiles, facts)
     if not planned.variants:
         reasons = "; ".join(f"{one.profile}: no {one.what}: {one.why}" for one in planned.refusals)
         raise ConversionError(
-            f"recipe '{recipe.name}' leaves nothing to make", got=reasons or None, do="Widen what is wanted"
+            f"recipe '{recipe.name}' leaves nothing to make",
+            got=reasons or None,
+            do="Widen --format and --precision (`want` of the recipe), or name another --profile",
         )
     return Prepared(loaded, facts, planned, {"tokenizer": tokenizer} if tokenizer else {})
 
@@ -141,32 +167,50 @@ def build(
     page = out.parent / f"{out.name}.report.html"
     stopped = recipe.on_failure == "stop" and len(good) < len(judged)
     provenance = _provenance(prepared, store, walk)
-    bundle = _write(prepared, judged, walk, out, provenance) if good and not stopped else None
-    if bundle is not None and key is not None:
-        sign(out, key, passphrase=passphrase_from_environment())
+    seal = None if key is None else partial(sign, key=key, passphrase=passphrase_from_environment())
+    bundle = _write(prepared, judged, walk, out, provenance, seal) if good and not stopped else None
     write_report(page, _report(prepared, judged, walk, provenance if bundle else None))
     if stopped:
         _stop(judged, page)
-    warnings = [
-        text
-        for name in (SAMPLES, prepared.plan.reference)
-        for text in texts(walk.facts(name).get("warnings"))
-    ]
     cached = sum(isinstance(one, Done) and one.cached for one in walk.outcomes.values())
-    return Built(bundle, page, judged, tuple(warnings), clock() - started, cached, len(walk.outcomes))
+    return Built(bundle, page, judged, _warnings(walk), clock() - started, cached, len(walk.outcomes))
+
+
+def _warnings(walk: Walk) -> tuple[str, ...]:
+    """Give what is odd about the samples, the source, and the two together."""
+    steps = (SAMPLES, walk.plan.reference)
+    return (*(text for name in steps for text in texts(walk.facts(name).get("warnings"))), *walk.warnings)
+
+
+def _broken_disk(judged: Sequence[Judged]) -> StorageError | None:
+    """Find a full or broken disk among the failures: it says nothing of the model, and comes first."""
+    errors = (one.failure.error for one in judged if one.failure is not None)
+    return next((error for error in errors if isinstance(error, StorageError)), None)
 
 
 def _stop(judged: Sequence[Judged], page: Path) -> None:
+    broken = _broken_disk(judged)
+    if broken is not None:
+        raise broken
     failed = next(one for one in judged if one.built is None)
+    cause = failed.failure.error if failed.failure is not None else None
+    known = isinstance(cause, ConversionError)
     raise ConversionError(
         f"variant '{failed.planned.id}' {failed.outcome}: {failed.why}",
-        step=failed.planned.step,
+        step=cause.step if known else failed.planned.step,
+        operator=cause.operator if known else None,
+        layer=cause.layer if known else None,
         do=f"No bundle was made, for on_failure is `stop`; {page} has all numbers",
     )
 
 
 def _write(
-    prepared: Prepared, judged: Sequence[Judged], walk: Walk, out: Path, provenance: Provenance
+    prepared: Prepared,
+    judged: Sequence[Judged],
+    walk: Walk,
+    out: Path,
+    provenance: Provenance,
+    seal: Callable[[Path], object] | None,
 ) -> ModelBundle:
     recipe, golden = prepared.loaded.recipe, walk.outcomes.get(GOLDEN)
     return write(
@@ -183,12 +227,22 @@ def _write(
         else None,
         tokenizer=prepared.tokenizer.get("tokenizer"),
         omitted=[
-            Omission(id=one.planned.id, profiles=refused, why=one.why)
+            Omission(id=one.planned.id, profiles=refused, why=why_omitted(one))
             for one in judged
             if (refused := _refused(one))
         ],
         provenance=provenance,
+        seal=seal,
     )
+
+
+def why_omitted(one: Judged) -> str:
+    """Say why in words that mean something elsewhere: where a log lies on this machine does not."""
+    failure = one.failure
+    if failure is None or str(failure.log) not in one.why:
+        return one.why
+    error = failure.error
+    return str(EdgeRuntimeError(error.problem, expected=error.expected, got=error.got))
 
 
 def _refused(one: Judged) -> tuple[str, ...]:

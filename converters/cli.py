@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_runtime.cli.shell import ExitCode, console, print_json, reporting
+from edge_runtime.cli.shell import ExitCode, console, exit_code, print_json, reporting
 
 if TYPE_CHECKING:
     from converters.build import Prepared
@@ -102,7 +102,7 @@ def convert(
         ("licence",): ("--licence", licence),
         ("want", "formats"): ("--format", formats),
         ("want", "precisions"): ("--precision", precisions),
-        ("size",): ("--size", _numbers(size, "--size") if size else None),
+        ("size",): ("--size", _size(size) if size else None),
         ("fold",): ("--fold", fold),
         ("budgets", "accuracy_drop"): ("--accuracy-drop", accuracy_drop),
         ("on_failure",): ("--on-failure", on_failure),
@@ -139,9 +139,9 @@ def _load(source: str, flags: dict[tuple[str | int, ...], tuple[str, Any]]) -> "
 def _plan(prepared: "Prepared", *, as_json: bool) -> None:
     from converters.show import plan_document, show_plan
 
+    show_plan(prepared, console(as_json=as_json))
     if as_json:
         print_json(plan_document(prepared))
-    show_plan(prepared, console(as_json=as_json))
 
 
 def _build(
@@ -156,8 +156,6 @@ def _build(
     store = StepStore(cache or cache_folder() / "steps")
     with progress(screen) as tell:
         built = build(prepared, out, store, tell=tell, key=sign, jobs=jobs)
-    if as_json:
-        print_json(result_document(built, out))
     show_result(built, screen)
     signed = ", signed" if sign is not None and built.bundle is not None else ""
     where = f"{out}{signed}" if built.bundle is not None else "none: no variant passed"
@@ -167,7 +165,10 @@ def _build(
         markup=False,
         soft_wrap=True,
     )
-    return ExitCode.OK if built.bundle is not None else ExitCode.CONVERSION
+    # Last, so that whoever interrupts before it gets one document, too.
+    if as_json:
+        print_json(result_document(built, out))
+    return ExitCode.OK if built.failure is None else exit_code(built.failure)
 
 
 def _given(value: object) -> bool:
@@ -187,6 +188,13 @@ def _numbers(text: str, flag: str) -> list[int]:
     if not re.fullmatch(r"\d+(x\d+)*", text):
         raise typer.BadParameter(f"expected numbers like 384x640, got {text!r}", param_hint=flag)
     return [int(part) for part in text.split("x")]
+
+
+def _size(text: str) -> list[int]:
+    numbers = _numbers(text, "--size")
+    if len(numbers) != 2:
+        raise typer.BadParameter(f"expected height x width, e.g. 384x640, got {text!r}", param_hint="--size")
+    return numbers
 
 
 def _tensor(text: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +12,7 @@ from converters.bundle.writer import BuiltVariant
 from converters.planned import PlannedVariant
 from converters.recipe import Recipe
 from converters.report.data import LayerError, Outcome, Verdict
-from converters.runner import Done
+from converters.runner import Done, Failed
 from converters.store import OWN_NAMES
 from converters.targets import HOST_KERNELS
 from converters.variants import differences, task_of
@@ -40,6 +40,7 @@ class Judged:
         warnings: Of all the steps that made it, and of its measuring.
         verdicts: By profile, where it was judged: the same numbers may pass on one device's engine and fail
             on another's.
+        failure: The step that could not make or measure it; None: both were done.
     """
 
     planned: PlannedVariant
@@ -52,6 +53,7 @@ class Judged:
     layers: tuple[LayerError, ...] = ()
     warnings: tuple[str, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+    failure: Failed | None = None
 
     def verdict(self, profile: str) -> Verdict:
         """Say what became of it for one profile."""
@@ -68,7 +70,7 @@ def judge(variant: PlannedVariant, recipe: Recipe, walk: Walk) -> Judged:
     """
     made = walk.outcomes[variant.step]
     if not isinstance(made, Done):
-        return Judged(variant, Outcome.FAILED, walk.why(made), variant.precision)
+        return _failed(variant, variant.precision, walk.failure(made))
     told = made.facts.get("precision")
     precision = Precision(str(told)) if told in set(Precision) else variant.precision
     size, layers = _size(made.path), _layers(made.facts)
@@ -78,9 +80,8 @@ def judge(variant: PlannedVariant, recipe: Recipe, walk: Walk) -> Judged:
     )
     trial = walk.measured(variant)
     if not isinstance(trial, Done):
-        return Judged(
-            variant, Outcome.FAILED, walk.why(trial), precision, size, layers=layers, warnings=warnings
-        )
+        lost = _failed(variant, precision, walk.failure(trial))
+        return replace(lost, size_bytes=size, layers=layers, warnings=warnings)
     receipts = _LIST.validate_json((trial.path / _RECEIPTS).read_bytes())
     foreign = variant.kernels not in HOST_KERNELS.get(platform.machine(), {""})
     shown = tuple(_without_speed(one) for one in receipts) if foreign else receipts
@@ -107,6 +108,11 @@ def judge(variant: PlannedVariant, recipe: Recipe, walk: Walk) -> Judged:
     )
 
 
+def _failed(variant: PlannedVariant, precision: Precision, failure: Failed | None) -> Judged:
+    why = str(failure.error) if failure else ""
+    return Judged(variant, Outcome.FAILED, why, precision, failure=failure)
+
+
 _ORDER = (Outcome.SHIPPED, Outcome.UNVERIFIED, Outcome.LEFT_OUT)
 """What is said of a variant as a whole is the best that is said for a profile."""
 
@@ -122,7 +128,10 @@ def _told(verdict: gate.Verdict, missing: Sequence[str]) -> Verdict:
         return Verdict(Outcome.LEFT_OUT, verdict.why)
     if verdict.outcome is gate.Outcome.PASSED:
         return Verdict(Outcome.SHIPPED)
-    return Verdict(Outcome.UNVERIFIED, "; ".join(dict.fromkeys([verdict.why, *missing])))
+    unknown = [one.words for one in verdict.checks if one.outcome is gate.Outcome.NOT_VERIFIED]
+    # The outcome says it once, before all of them.
+    said = (text.removesuffix(f": {gate.Outcome.NOT_VERIFIED}") for text in (*unknown, *missing))
+    return Verdict(Outcome.UNVERIFIED, "; ".join(dict.fromkeys(said)))
 
 
 def _why(verdicts: Mapping[str, Verdict]) -> str:

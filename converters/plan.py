@@ -10,7 +10,8 @@ The rules, in their order; the tables they look into are in `targets`:
    rule.
 3. int8 is static where pictures go in, with ranges measured on samples; without samples there is none. A
    detector gets mixed precision instead: int8 for as many layers as the accuracy budget allows. Anything else
-   gets int8 weights, its activations measured at every run. Core ML's int8 is of weights alone, and needs no
+   gets int8 weights, its activations measured at every run; so does a classifier in TFLite that attends or
+   normalizes each sample, which static int8 spoils there. Core ML's int8 is of weights alone, and needs no
    samples.
 4. int4 is for texts. Models of tables, and sources that are quantized already, are not quantized.
 5. Equal work is done once, whoever wants it; static int8 for onnxruntime has a variant for each kind of
@@ -37,6 +38,7 @@ from converters.targets import (
 )
 from edge_runtime.contract.bundle import Format, Precision
 from edge_runtime.contract.device import DeviceProfile, EngineSupport
+from edge_runtime.contract.task import TextSpec
 
 _TABLES = frozenset({SourceKind.SKLEARN, SourceKind.XGBOOST, SourceKind.LIGHTGBM})
 _ONNX = frozenset({Format.ONNX, Format.ORT})
@@ -206,7 +208,7 @@ class _Planner:
         kind = self.recipe.task.kind
         vision = kind in {"classification", "detection"}
         first = f"{engine.engine} takes {asked} first here" if asked is engine.precisions[0] else "smaller"
-        if asked is Precision.INT4 and kind != "embedding":
+        if asked is Precision.INT4 and not isinstance(self.recipe.task, TextSpec):
             return None, "int4 is for texts: other models lose too much"
         if asked is Precision.INT8 and format_ is Format.COREML:
             return asked, "smaller: weights in 8 bits"
@@ -216,6 +218,8 @@ class _Planner:
             return Precision.INT8_DYNAMIC, f"{first}: weights in 8 bits, activations measured at every run"
         if asked is Precision.INT8_DYNAMIC and vision and format_ in _ONNX and not explicit:
             return None, "dynamic convolutions are 5 to 14 times slower than float in onnxruntime"
+        if asked is Precision.INT8 and format_ is Format.TFLITE and self._wide and not explicit:
+            return self._instead(engine, first)
         if asked in CALIBRATED and self.recipe.samples is None:
             return None, f"static {asked} needs samples: ranges of activations are measured on real inputs"
         if asked is Precision.INT8 and kind == "detection":
@@ -229,6 +233,21 @@ class _Planner:
             Precision.FP16: "half the size",
         }.get(asked, "")
         return asked, f"{first}: {how}" if how else first
+
+    @property
+    def _wide(self) -> bool:
+        return self.facts.wide and self.recipe.task.kind == "classification"
+
+    def _instead(self, engine: EngineSupport, first: str) -> tuple[Precision | None, str]:
+        """What an engine gets instead of static int8 of wide activations; see `quantize.wide`."""
+        why = "attention and normalizing each sample lose too much in static int8 in TFLite"
+        if Precision.INT8_DYNAMIC in engine.precisions:
+            how = "weights in 8 bits, activations measured at every run"
+            return Precision.INT8_DYNAMIC, f"{first}: {how}, because {why}"
+        if Precision.MIXED in engine.precisions and self.recipe.samples is not None:
+            how = "int8 for as many layers as the accuracy budget allows"
+            return Precision.MIXED, f"{first}: {how}, because {why}"
+        return None, why
 
     def _size(self, precision: Precision) -> int:
         return round(self.facts.float_bytes * SHARE[precision])

@@ -22,6 +22,7 @@ class SourceFacts:
         precision: What it is already; None: float32, as far as can be told.
         tokenizer: Its own `tokenizer.json`; None where it has none.
         opset: Of an ONNX model; 0: it is another.
+        wide: Whether its activations are (`quantize.wide`); False where that cannot be told unloaded.
     """
 
     kind: SourceKind
@@ -31,6 +32,7 @@ class SourceFacts:
     precision: Precision | None = None
     tokenizer: Path | None = None
     opset: int = 0
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Looks into no source and no sample: `source` and the steps do.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -27,6 +27,12 @@ _PATHS: tuple[Keys, ...] = (
     ("samples", "labels"),
     ("tokenizer",),
 )
+_FLAGS: Mapping[Keys, str] = {
+    ("task",): "--task",
+    ("profiles",): "--profile",
+    ("samples", "path"): "--samples",
+}
+"""What fills in a key that is missing, for who wrote no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def load_recipe(
     paths = _paths(document, folders, problems)
     module = _module(document, folders, problems)
     if recipe is None or problems:
-        raise SettingsError(document, problems)
+        raise SettingsError(document, [_with_flag(problem, document) for problem in problems])
     told = recipe.model_dump(mode="json")
     return LoadedRecipe(_placed(recipe, paths), tuple(profiles), module, told)
 
@@ -124,6 +130,14 @@ def _apply(document: Document, folder: Path, flags: Flags) -> Mapping[Keys, Path
         document.marks[keys] = (flag, 0)
         folders[keys] = Path.cwd()
     return folders
+
+
+def _with_flag(problem: Problem, document: Document) -> Problem:
+    """Say how to add what is missing where no file has a line for it."""
+    flag = _FLAGS.get(problem.keys)
+    if problem.problem != "is missing" or flag is None or document.line(problem.keys):
+        return problem
+    return replace(problem, do=f"Give it with {flag}.")
 
 
 def _folder(folders: Mapping[Keys, Path], keys: Keys) -> Path:

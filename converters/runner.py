@@ -7,6 +7,7 @@ moment, it leaves whole results only; the next run goes on from them.
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from converters.environments import AbandonedError, prepare
 from converters.own_code import code_fingerprint
 from converters.schedule import Schedule
 from converters.step import Facts, Step, fingerprint
-from converters.store import StepStore, read_facts, read_run
+from converters.store import Draft, StepStore, read_facts, read_run
 from converters.toolchain import TOOLS, Tool, find_tool, tool_fingerprint
 from converters.verdict import explain
 from edge_runtime.contract.errors import ConversionError, StorageError
 
+_TRACE_LINES = 12
 Watcher: TypeAlias = Callable[[str, float, str], None]
 """Told a step's id, its share in [0, 1], and what it is doing; always in the thread that called `run`."""
 
@@ -226,6 +228,9 @@ class _Walk:
             outcome = Failed(error, type(error).__name__)
         except AbandonedError:
             return
+        # A bug of ours, or of what a tool wrote where only the worker should: it costs this step alone.
+        except Exception as error:  # noqa: BLE001
+            outcome = self._broken(step, known, error)
         finally:
             self._news.put((step.id, outcome))
 
@@ -248,9 +253,11 @@ class _Walk:
                     stop=self._stop,
                     clock=self._clock,
                 )
-        except BaseException:
+        except (ConversionError, StorageError, AbandonedError):
             self._store.discard(draft)
             raise
+        except Exception as error:  # noqa: BLE001 - see `_work`; here there is a log to add to
+            return self._broken(step, known, error, draft)
         if ended.facts is None or ended.returncode != 0:
             return self._failed(step, ended, self._store.fail(draft, _as_data(ended)))
         if self._fingerprint(step, tool) != known:
@@ -272,6 +279,26 @@ class _Walk:
         kind = said.get("kind") or ("Timeout" if ended.timed_out else "Crash")
         error = explain(step, ended, log, self._store.folder)
         return Failed(error, kind, log, tuple(said.get("traceback", ())))
+
+    def _broken(self, step: Step, known: str, error: Exception, draft: Draft | None = None) -> Failed:
+        """Make a failure of what nobody foresaw, with its traceback at the end of the step's log."""
+        lines = traceback.format_exception(error)
+        kind = type(error).__name__
+        try:
+            draft = draft or self._store.begin(known)
+        except StorageError as full:
+            return Failed(full, kind, None, tuple(lines))
+        # As in `StepStore.fail`: a disk without room for it must not hide the error itself.
+        with suppress(OSError), draft.log.open("a", encoding="utf-8") as log:
+            log.writelines(lines)
+        place = self._store.fail(draft, {"error": {"kind": kind, "traceback": [*lines]}})
+        word = ConversionError(
+            f"step '{step.id}' failed in edge-runtime itself with {kind}",
+            step=step.id,
+            got=next(iter(str(error).splitlines()), None),
+            do=f"This is a bug: report it with {place}",
+        )
+        return Failed(word, kind, place, tuple("".join(lines).splitlines()[-_TRACE_LINES:]))
 
     def _done(self, known: str, result: Path, *, cached: bool) -> Done:
         making = read_run(result)

@@ -8,15 +8,33 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from converters.build import Built, Prepared
+from converters.bundle.listing import Column, show_listing
+from converters.bundle.show import mega
 from converters.judged import Judged
 from converters.planned import Plan
 from converters.report.data import Outcome
-from converters.runner import Watcher
+from converters.runner import Failed, Watcher
 from converters.verify.gate import AGREEMENT, COSINE, MEASURES
+from edge_runtime.cli.shell import error_document
 
+_PLAN = (
+    Column("profile"),
+    Column("engine"),
+    Column("variant"),
+    Column("expected", right=True),
+    Column("why", folds=True),
+)
+_RESULT = (
+    Column("variant"),
+    Column("size", right=True),
+    Column("parity", folds=True),
+    Column("accuracy", folds=True),
+    Column("latency"),
+    Column("profile"),
+    Column("verdict"),
+)
 _COLOURS = {Outcome.SHIPPED: "green", Outcome.UNVERIFIED: "yellow"}
 
 
@@ -24,18 +42,14 @@ def show_plan(prepared: Prepared, screen: Console) -> None:
     """Print who gets what, why, and what the steps are."""
     plan = prepared.plan
     sizes = {variant.id: variant.expected_bytes for variant in plan.variants}
-    table = Table("profile", "engine", "variant", "expected", "why", box=None)
+    rows: list[tuple[str, ...]] = []
     before = ""
     for one in plan.choices:
-        table.add_row(
-            "" if one.profile == before else one.profile,
-            one.engine,
-            one.variant,
-            f"~{_megabytes(sizes[one.variant])}" if sizes[one.variant] else "",
-            escape(one.why),
-        )
+        expected = f"~{mega(sizes[one.variant])}" if sizes[one.variant] else ""
+        profile = "" if one.profile == before else one.profile
+        rows.append((profile, one.engine, one.variant, expected, escape(one.why)))
         before = one.profile
-    screen.print(table)
+    show_listing(_PLAN, rows, screen)
     for line in _refusals(plan):
         screen.print(line, style="dim", markup=False, soft_wrap=True)
     names = ", ".join(step.id for step in plan.steps)
@@ -59,17 +73,15 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
 
 def show_result(built: Built, screen: Console) -> None:
     """Print a row for each variant and profile, then what is wrong with any."""
-    table = Table(box=None)
-    for column in ("variant", "profile", "size", "parity", "accuracy", "latency", "verdict"):
-        table.add_column(column, no_wrap=column in {"variant", "profile", "size"})
+    rows: list[tuple[str, ...]] = []
     for one in built.variants:
         name, numbers = _title(one), (_size(one), _parity(one), _accuracy(one), _latency(one))
         for profile in one.planned.profiles:
             outcome = one.verdict(profile).outcome
             colour = _COLOURS.get(outcome, "red")
-            table.add_row(escape(name), profile, *numbers, f"[{colour}]{outcome}[/]")
+            rows.append((escape(name), *numbers, profile, f"[{colour}]{outcome}[/]"))
             name, numbers = "", ("", "", "", "")
-    screen.print(table)
+    show_listing(_RESULT, rows, screen)
     for why, names in _together(
         (f"{one.outcome}: {one.why}" if one.why else "", one) for one in built.variants
     ):
@@ -81,8 +93,10 @@ def show_result(built: Built, screen: Console) -> None:
 
 
 def result_document(built: Built, out: Path) -> dict[str, Any]:
-    """Give the result for machines."""
+    """Give the result for machines; `error` is there where there is no bundle, as for any other command."""
+    failed = built.failure
     return {
+        **({"error": error_document(failed)} if failed is not None else {}),
         "bundle": str(out) if built.bundle is not None else None,
         "report": str(built.report),
         "seconds": round(built.seconds, 3),
@@ -98,6 +112,7 @@ def result_document(built: Built, out: Path) -> dict[str, Any]:
                 "outcome": one.outcome,
                 "verdicts": {profile: one.verdict(profile) for profile in one.planned.profiles},
                 "why": one.why,
+                "error": _failure_document(one.failure) if one.failure is not None else None,
                 "size_bytes": one.size_bytes,
                 "receipts": one.receipts,
                 "warnings": one.warnings,
@@ -105,6 +120,12 @@ def result_document(built: Built, out: Path) -> dict[str, Any]:
             for one in built.variants
         ],
     }
+
+
+def _failure_document(failure: Failed) -> dict[str, Any]:
+    """Give a step's failure: the error with its parts, the tool's own name for it, and where its log is."""
+    log = failure.log if failure.log is not None and failure.log.is_file() else None
+    return {**error_document(failure.error), "kind": failure.kind, "log": log}
 
 
 @contextmanager
@@ -150,12 +171,8 @@ def _title(one: Judged) -> str:
     return f"{one.planned.id} ({one.precision})" if changed else one.planned.id
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB"
-
-
 def _size(one: Judged) -> str:
-    return "" if one.size_bytes is None else _megabytes(one.size_bytes)
+    return "" if one.size_bytes is None else mega(one.size_bytes)
 
 
 def _least(one: Judged, prefix: str) -> float | None:

@@ -4,14 +4,17 @@ Refuses what cannot be one: missing, empty, cut off, or a pickle nobody vouched 
 the first step's work, in its own process.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from converters.planned import SourceFacts
+from converters.quantize.wide import by_config
 from converters.recipe import Source, SourceKind
 from converters.source_facts import Header, read_onnx, read_safetensors, read_tflite
 from edge_runtime.contract.errors import ConversionError, InputError
-from edge_runtime.contract.task import TaskSpec
+from edge_runtime.contract.task import TaskSpec, TextSpec
 
 SUFFIXES: Mapping[str, SourceKind] = {
     ".onnx": SourceKind.ONNX,
@@ -70,7 +73,8 @@ def examine(source: Source, module: Path | None, task: TaskSpec) -> SourceFacts:
 
     Raises:
         InputError: It is missing, empty, or not what its name says.
-        ConversionError: It is of no kind that can be converted, or a pickle that nobody vouched for.
+        ConversionError: It is of no kind that can be converted, a pickle that nobody vouched for, or a module
+            whose inputs nobody told.
     """
     kind = source.kind or detect(source)
     files: dict[str, Path] = {}
@@ -80,9 +84,11 @@ def examine(source: Source, module: Path | None, task: TaskSpec) -> SourceFacts:
         files["code"] = code
     path = source.path
     if path is None:
+        _check_inputs(source, kind)
         return SourceFacts(kind, files)
     _check(path, kind)
     _check_trust(source, path, kind)
+    _check_inputs(source, kind)
     files["source"] = path
     header = _header(path, kind)
     files |= _beside(path, header)
@@ -94,8 +100,9 @@ def examine(source: Source, module: Path | None, task: TaskSpec) -> SourceFacts:
         size,
         (header.float_bytes if header else 0) or size,
         header.precision if header else None,
-        tokenizer if task.kind == "embedding" and tokenizer.is_file() else None,
+        tokenizer if isinstance(task, TextSpec) and tokenizer.is_file() else None,
         header.opset if header else 0,
+        header.wide if header else False,
     )
 
 
@@ -167,15 +174,48 @@ def _check_trust(source: Source, path: Path, kind: SourceKind) -> None:
     raise ConversionError(f"source {path} is a pickle, which can run any code when it is loaded", do=do)
 
 
+def _check_inputs(source: Source, kind: SourceKind) -> None:
+    """Refuse weights without a module, and a module without inputs: it is traced with examples of them."""
+    if kind is not SourceKind.TORCH:
+        return
+    if source.module is None and source.path is not None and source.path.suffix.lower() == ".safetensors":
+        raise ConversionError(
+            f"source {source.path}: weights alone are no model",
+            expected="the class they belong to",
+            do="Give package.module:Class or file.py:Class as the source, and this file as --weights",
+        )
+    if not source.inputs:
+        raise ConversionError(
+            f"source {source.module or source.path}",
+            expected="what the module takes: a name and a shape for each of its inputs",
+            got="none",
+            do="Give --input image=1x3x224x224, once for each input (`inputs` of the recipe's source)",
+        )
+
+
 def _header(path: Path, kind: SourceKind) -> Header | None:
     if kind is SourceKind.HUGGING_FACE:
         found = Header()
         for file in sorted(path.glob("*.safetensors")):
-            for name, count in _read(file, read_safetensors).by_type.items():
+            header = _read(file, read_safetensors)
+            found.wide |= header.wide
+            for name, count in header.by_type.items():
                 found.by_type[name] = found.by_type.get(name, 0) + count
+        found.wide |= by_config(_config(path))
         return found
     reader = _HEADERS.get(path.suffix.lower())
     return _read(path, reader) if reader and path.is_file() else None
+
+
+def _config(path: Path) -> Mapping[str, object]:
+    file = path / "config.json"
+    try:
+        found: object = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"source {file}", expected="a configuration in JSON", got=str(error)) from error
+    if not isinstance(found, dict):
+        raise InputError(f"source {file}", expected="a JSON object", got=type(found).__name__)
+    return cast(Mapping[str, object], found)
 
 
 def _read(path: Path, reader: Callable[[Path], Header]) -> Header:

@@ -1,4 +1,4 @@
-"""What a model file's header tells: how large its parameters are, their precision, and what lies beside it.
+"""What a model file tells unloaded: the size of its parameters, their precision, files beside it, and more.
 
 Loads no model and no vendor library: reads the few fields of ONNX, TFLite and safetensors files that it
 needs. Whether the file is sound is for the step to say that loads it.
@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TypeAlias
 
+from converters.quantize.wide import Operator, by_operators, by_weights
 from edge_runtime.contract.bundle import Precision
 
 Bytes: TypeAlias = bytes | mmap.mmap | memoryview
@@ -27,12 +28,14 @@ class Header:
         beside: Names of further files that hold some of them, relative to the file's folder.
         precision: What the model is; None: a float32 model, or not known.
         opset: Version of the standard operators of an ONNX model; 0: another format.
+        wide: Whether the model's activations are, by `quantize.wide`.
     """
 
     by_type: dict[str, int] = field(default_factory=dict[str, int])
     beside: set[str] = field(default_factory=set[str])
     precision: Precision | None = None
     opset: int = 0
+    wide: bool = False
 
     @property
     def float_bytes(self) -> int:
@@ -42,22 +45,30 @@ class Header:
 
 _ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 10: "float16", 11: "float64", 16: "bfloat16"}
 _TFLITE_TYPES = {0: "float32", 1: "float16", 3: "uint8", 7: "int16", 9: "int8", 17: "int4"}
+_TFLITE_OPERATORS = {
+    0: "ADD", 22: "RESHAPE", 25: "SOFTMAX", 39: "TRANSPOSE", 40: "MEAN", 75: "SQRT", 76: "RSQRT",
+    126: "BATCH_MATMUL",
+}  # fmt: skip
+"""Codes of the operators that `quantize.wide` looks for (BuiltinOperator of schema.fbs)."""
 _SAFETENSORS_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I8": "int8"}
 
 
 def read_onnx(path: Path) -> Header:
-    """Read the initializers' shapes and types of an ONNX file (onnx.proto of the ONNX project).
+    """Read an ONNX file's operators, and its initializers' shapes and types (onnx.proto of the ONNX project).
 
     Raises:
         ValueError: The file ends in the middle of a field, or is no protobuf message.
     """
     header = Header()
+    operators: list[Operator] = []
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for number, place in _messages(content, 0, len(content)):
             if number == 7:
-                for inner, tensor in _messages(content, *place):
-                    if inner == 5:
-                        _read_tensor(content, tensor, header)
+                for inner, part in _messages(content, *place):
+                    if inner == 1:
+                        operators.append(_read_operator(content, part))
+                    elif inner == 5:
+                        _read_tensor(content, part, header)
             elif number == 8:
                 domain = dict(_fields(content, *place))
                 name = domain.get(1)
@@ -66,10 +77,19 @@ def read_onnx(path: Path) -> Header:
     kinds = header.by_type
     most = max(kinds, key=lambda kind: kinds[kind], default="float32")
     header.precision = {"int8": Precision.INT8, "uint8": Precision.INT8, "float16": Precision.FP16}.get(most)
+    header.wide = by_operators(operators)
     return header
 
 
 _Span: TypeAlias = tuple[int, int]
+
+
+def _read_operator(content: Bytes, place: _Span) -> Operator:
+    texts: dict[int, list[str]] = {1: [], 2: [], 4: [""]}
+    for number, (begin, end) in _messages(content, *place):
+        if number in texts:
+            texts[number].append(bytes(content[begin:end]).decode(errors="replace"))
+    return Operator(texts[4][-1], tuple(filter(None, texts[1])), tuple(texts[2]))
 
 
 def _read_tensor(content: Bytes, place: _Span, header: Header) -> None:
@@ -139,7 +159,7 @@ def _varint(content: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def read_tflite(path: Path) -> Header:
-    """Read the tensors' types of a TFLite file (schema.fbs of TensorFlow Lite).
+    """Read the operators, and the tensors' types, of a TFLite file (schema.fbs of TensorFlow Lite).
 
     Raises:
         ValueError: An offset points outside the file.
@@ -147,8 +167,11 @@ def read_tflite(path: Path) -> Header:
     content = path.read_bytes()
     header = Header()
     moving: dict[str, int] = {}
+    operators: list[Operator] = []
     try:
         model = _Table(content, 0)
+        # Field 0 has the code; 3 has it too in newer files, for codes above 127, which none of ours is.
+        codes = [_Table(content, place).number(0, "<b") for place in model.tables(1)]
         full = [_Table(content, place).length(0) > 0 for place in model.tables(4)]
         for graph in model.tables(2):
             for place in _Table(content, graph).tables(0):
@@ -157,9 +180,15 @@ def read_tflite(path: Path) -> Header:
                 into = header.by_type if full[tensor.number(2, "<I")] else moving
                 if kind:
                     into[kind] = into.get(kind, 0) + prod(max(1, length) for length in tensor.numbers(0))
+            for place in _Table(content, graph).tables(3):
+                operator = _Table(content, place)
+                name = _TFLITE_OPERATORS.get(codes[operator.number(0, "<I")], "")
+                inputs, outputs = (tuple(map(str, operator.numbers(field))) for field in (1, 2))
+                operators.append(Operator(name, inputs, outputs))
     except (IndexError, struct.error) as error:
         raise ValueError(f"an offset points outside the file ({error})") from error
     header.precision = _tflite_precision(header.by_type, moving)
+    header.wide = by_operators(operators)
     return header
 
 
@@ -227,4 +256,5 @@ def read_safetensors(path: Path) -> Header:
         if name != "__metadata__":
             kind = _SAFETENSORS_TYPES.get(entry["dtype"], "float32")
             header.by_type[kind] = header.by_type.get(kind, 0) + prod(entry["shape"])
+    header.wide = by_weights({name: len(one["shape"]) for name, one in entries.items() if "shape" in one})
     return header

@@ -13,10 +13,10 @@ from pydantic import JsonValue, TypeAdapter
 from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
-    EmbeddingSpec,
     Head,
     ImageInput,
     TaskSpec,
+    TextSpec,
 )
 
 Facts = Mapping[str, JsonValue]
@@ -93,7 +93,7 @@ def task_of(task: TaskSpec, became: Shape) -> TaskSpec:
     if isinstance(task, ClassificationSpec):
         output = _renamed(task.output, became.outputs)
         return task.model_copy(update={"input": became.input or task.input, "output": output})
-    if isinstance(task, EmbeddingSpec):
+    if isinstance(task, TextSpec):
         return task.model_copy(update={"output": _renamed(task.output, became.outputs)})
     return task
 
@@ -102,7 +102,7 @@ def differences(task: TaskSpec, own: TaskSpec) -> dict[str, Any]:
     """Say what a variant's manifest entry must replace: `input`, `head`, `output`, where they differ."""
     told: dict[str, Any] = {}
     for key in ("input", "head", "output"):
-        if key == "input" and isinstance(task, EmbeddingSpec):
+        if key == "input" and isinstance(task, TextSpec):
             continue
         mine, bundles = getattr(own, key, None), getattr(task, key, None)
         if mine is not None and mine != bundles:

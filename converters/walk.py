@@ -18,7 +18,8 @@ from converters.browser.page import find_chromium
 from converters.planned import Plan, PlannedVariant
 from converters.recipe import Recipe
 from converters.runner import Done, Failed, Outcome, Skipped, Watcher, run
-from converters.step import Facts, Step
+from converters.sample_names import check_names
+from converters.step import SAMPLES_FILE, Facts, Step
 from converters.store import StepStore
 from converters.variants import Shape, between, shape, task_of
 from edge_runtime.contract.bundle import Format
@@ -44,6 +45,7 @@ class Walk:
         tell: Told the progress of steps.
         jobs: Steps at the same time.
         outcomes: What became of each step so far.
+        warnings: What is odd about the samples and the source together.
     """
 
     recipe: Recipe
@@ -53,6 +55,7 @@ class Walk:
     tell: Watcher
     jobs: int = 1
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    warnings: list[str] = field(default_factory=list[str])
     _ran: dict[str, Step] = field(default_factory=dict[str, Step])
 
     def through(self) -> None:
@@ -60,12 +63,15 @@ class Walk:
 
         Raises:
             StorageError: The store cannot be used.
+            ConversionError: The samples are for inputs that the source does not have.
         """
         waves: dict[int, list[Step]] = {}
         for step in self.plan.steps:
             waves.setdefault(len(self.plan.chain(step.id)), []).append(step)
         for depth in sorted(waves):
             self._run([self._filled(step) for step in waves[depth] if self._ready(step)])
+            if self.plan.reference in {step.id for step in waves[depth]}:
+                self._check_samples()
         last = [self._golden(), *(self._measure(variant) for variant in self.plan.variants)]
         self._run([step for step in last if self._ready(step)])
 
@@ -82,11 +88,23 @@ class Walk:
         """Say what a step's model became on its way from the source."""
         return shape([self.facts(name) for name in self.plan.chain(step)])
 
-    def why(self, outcome: Outcome) -> str:
-        """Say why a step has no result; of a skipped one, what the step it needed said."""
+    def failure(self, outcome: Outcome) -> Failed | None:
+        """Give what went wrong with a step, or with the one a skipped step needed; None: nothing did."""
         while isinstance(outcome, Skipped):
             outcome = self.outcomes[outcome.because]
-        return str(outcome.error) if isinstance(outcome, Failed) else ""
+        return outcome if isinstance(outcome, Failed) else None
+
+    def _check_samples(self) -> None:
+        """Compare the names of samples and of inputs before anything is made of either."""
+        samples, read = self.recipe.samples, self.outcomes.get(SAMPLES)
+        if self.recipe.task.kind != "tensors" or samples is None or samples.path.suffix.lower() != ".npz":
+            return
+        inputs = self.facts(self.plan.reference).get("inputs")
+        if not isinstance(read, Done) or not isinstance(inputs, Mapping):
+            return
+        doubt = check_names(samples.path, read.path / SAMPLES_FILE, list(inputs))
+        if doubt is not None:
+            self.warnings.append(doubt)
 
     def _run(self, steps: Sequence[Step]) -> None:
         """Run steps; what they stand on has results already, which are only looked up."""

@@ -1,4 +1,4 @@
-"""Fills the generated parts of the reference when the documentation is built: commands and settings.
+"""Fills the generated parts of the reference when the documentation is built: commands, settings, decisions.
 
 Writes no file; what is generated cannot get old.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from edge_runtime.cli.app import app
+from edge_runtime.routing.table import choose_table, judge_table, retry_table
 from edge_runtime.settings.schema import store_schema
 
 COMMANDS = (
@@ -16,11 +17,13 @@ COMMANDS = (
     "profile show", "profile detect",
     "bundle show", "bundle verify", "bundle diff", "bundle extract", "bundle pack",
     "bundle sign", "bundle keygen",
+    "route explain", "route calibrate",
 )  # fmt: skip
 BLOCKS = {
     "AgentSettings": "The file",
     "ModelSettings": "models.NAME",
     "EngineSettings": "models.NAME.engine",
+    "RouteSettings": "models.NAME.route",
     "CameraSettings": "cameras.NAME",
     "MotionSettings": "cameras.NAME.motion",
     "TrackerSettings": "cameras.NAME.tracker",
@@ -30,12 +33,21 @@ BLOCKS = {
     "MqttSinkSettings": "sinks: type mqtt",
     "VideoSinkSettings": "sinks: type video",
     "ReportSinkSettings": "sinks: type report",
+    "DoorSettings": "door",
+    "CloudSettings": "cloud",
+    "OutboxSettings": "outbox",
 }
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the marks of generated parts; called by mkdocs for every page."""
-    for mark, write in (("<!-- every command -->", _commands), ("<!-- every setting -->", _settings)):
+    for mark, write in (
+        ("<!-- every command -->", _commands),
+        ("<!-- every setting -->", _settings),
+        ("<!-- decision table -->", choose_table),
+        ("<!-- cascade table -->", judge_table),
+        ("<!-- retry table -->", retry_table),
+    ):
         if mark in markdown:
             markdown = markdown.replace(mark, "\n".join(write()))
     return markdown

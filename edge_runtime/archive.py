@@ -133,7 +133,7 @@ def receive(
             got=", ".join(sorted(by_name)[:3]) or "an empty one",
             do="Pack the folder itself, not the folder around it: edge-runtime bundle pack",
         )
-    with new_folder(target, may_replace=_only_empty) as part:
+    with new_folder(target, may_replace=_only_empty) as part, _called(part, title):
         content = _manifest(first, part, title)
         limits = _Limits(ModelBundle(part, parse_manifest(content, f"{MANIFEST} in {title}")), title, packed)
         limits.check_room(part)
@@ -163,6 +163,21 @@ def why_unsafe(name: str) -> str | None:
     if "/".join(parts) != name:
         return "is not in its plainest form"
     return None
+
+
+@contextmanager
+def _called(part: Path, title: str) -> Generator[None]:
+    """Call a package by its name in messages, not by the folder that it is unpacked into for the while."""
+    try:
+        yield
+    except BundleError as error:
+        problem, expected, got = (
+            (text or "").replace(f"bundle {part}", title).replace(f"{part}{os.sep}", "")
+            for text in (error.problem, error.expected, error.got)
+        )
+        if title not in problem:
+            problem = f"{title}: {problem}"
+        raise BundleError(problem, expected=expected or None, got=got or None, do=error.do) from error
 
 
 class _Limits:

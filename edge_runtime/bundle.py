@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from edge_runtime.contract.bundle import BundleManifest, FileRef, Format, Precision, Variant
 from edge_runtime.contract.errors import BundleError
-from edge_runtime.contract.task import TaskSpec
+from edge_runtime.contract.task import GenerationSpec, TaskSpec, TextSpec
 from edge_runtime.signature import SIGNATURE, check_signature
 
 MANIFEST = "bundle.json"
@@ -31,6 +31,9 @@ _FORMATS: Mapping[str, Format] = {
     ".mlmodel": Format.COREML,
     ".mlpackage": Format.COREML,
 }
+_FOLDERS: Mapping[str, Format] = {"*.xml": Format.OPENVINO, "genai_config.json": Format.GENAI}
+"""By what is in them: the formats that are a folder without an ending."""
+_TOKENIZER = "tokenizer.json"
 _MODEL_IN_FOLDER: Mapping[Format, str] = {
     Format.ONNX: "model.onnx",
     Format.ORT: "model.ort",
@@ -167,7 +170,8 @@ def wrap_model(file: Path, task: TaskSpec) -> ModelBundle:
     """Make a bundle in memory of one bare model file.
 
     Its version is the beginning of the file's digest, so a changed file is another version. Nothing tells the
-    precision without loading the model; it is taken for fp32.
+    precision without loading the model; it is taken for fp32. The tokenizer of a text model is the
+    `tokenizer.json` beside it, or in its folder.
 
     Args:
         file: The model; a folder for the formats that are one.
@@ -176,7 +180,7 @@ def wrap_model(file: Path, task: TaskSpec) -> ModelBundle:
     Raises:
         BundleError: The file is missing, unreadable, or of no known format.
     """
-    kind = Format.OPENVINO if file.is_dir() and any(file.glob("*.xml")) else _FORMATS.get(file.suffix.lower())
+    kind = _format_of(file)
     if kind is None:
         raise BundleError(
             f"model {file}",
@@ -188,6 +192,7 @@ def wrap_model(file: Path, task: TaskSpec) -> ModelBundle:
         sha256, size = digest(file)
     except OSError as error:
         raise BundleError(f"model {file}", expected="a readable file", got=error.strerror) from error
+    tokenizer = _tokenizer_beside(file) if isinstance(task, TextSpec | GenerationSpec) else None
     variant = Variant(
         id=f"{kind}-fp32",
         format=kind,
@@ -203,8 +208,27 @@ def wrap_model(file: Path, task: TaskSpec) -> ModelBundle:
         source=str(file),
         task=task,
         variants=(variant,),
+        tokenizer=tokenizer,
     )
     return ModelBundle(file.parent, manifest)
+
+
+def _format_of(file: Path) -> Format | None:
+    if file.is_dir():
+        for inside, kind in _FOLDERS.items():
+            if any(file.glob(inside)):
+                return kind
+    return _FORMATS.get(file.suffix.lower())
+
+
+def _tokenizer_beside(file: Path) -> FileRef | None:
+    """Find the tokenizer of a bare text model: inside its folder, or beside its file."""
+    found = [place for place in (file / _TOKENIZER, file.parent / _TOKENIZER) if place.is_file()]
+    if not found:
+        return None
+    sha256, size = digest(found[0])
+    path = found[0].relative_to(file.parent).as_posix()
+    return FileRef(path=path, sha256=sha256, size_bytes=size)
 
 
 def shipped_bundle(name: str) -> Path | None:

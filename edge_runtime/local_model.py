@@ -13,15 +13,18 @@ from edge_runtime.archive import ZIP, open_any_bundle
 from edge_runtime.bundle import ModelBundle, shipped_bundle, wrap_model
 from edge_runtime.contract.bundle import Variant
 from edge_runtime.contract.device import DeviceProfile
-from edge_runtime.contract.errors import BundleError, EngineError
+from edge_runtime.contract.errors import BundleError, ConfigError, EngineError
 from edge_runtime.contract.result import Classification, Detections
-from edge_runtime.contract.task import TaskSpec
+from edge_runtime.contract.task import GenerationSpec, TaskSpec, TextSpec
 from edge_runtime.engines.base import EngineOptions, Session
+from edge_runtime.engines.decoder import DECODERS, open_decoder
 from edge_runtime.engines.machine import detect_profile
 from edge_runtime.engines.registry import DEFAULT_PROVIDER, ENGINES, FORMATS, load_engine
 from edge_runtime.engines.select import Choice, rank
-from edge_runtime.predict import Predictor
-from edge_runtime.tasks.make import make_task
+from edge_runtime.predict import WINDOWS_AT_ONCE, GenerationPredictor, Predictor, ValuePredictor
+from edge_runtime.tasks.generation.task import GenerationTask
+from edge_runtime.tasks.make import make_any_task, make_task, require_tokenizer
+from edge_runtime.tasks.sample_input import sample_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,28 @@ class LocalModel:
     choice: Choice
     session: Session
     predictor: Predictor[Detections | Classification]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyModel:
+    """An opened model of any kind.
+
+    Args:
+        bundle: Where it came from.
+        choices: What was considered, best first, the unusable last.
+        choice: What was opened.
+        spec: The task as this variant has it.
+        session: The engine's side; close it through `predictor`.
+        predictor: A picture, a text or tensors in, answers out; for a model that generates: a prompt in, and
+            text out in pieces, too.
+    """
+
+    bundle: ModelBundle
+    choices: tuple[Choice, ...]
+    choice: Choice
+    spec: TaskSpec
+    session: Session
+    predictor: ValuePredictor | GenerationPredictor
 
 
 def find_bundle(name: str, task: TaskSpec | None = None) -> ModelBundle:
@@ -70,11 +95,14 @@ def choices_here(
         engine: Only this one; None: all.
 
     Raises:
-        ConfigError: No engine has that name.
+        ConfigError: No engine has that name, or the one that has does not generate and the model does.
     """
     formats = {variant.format for variant in bundle.manifest.variants}
+    fit = DECODERS if isinstance(bundle.manifest.task, GenerationSpec) else ENGINES
+    if engine in ENGINES and engine not in fit:
+        raise ConfigError("engine", expected=f"one that generates: {', '.join(fit)}", got=engine)
     # An engine that is asked loads its vendor's library: some 100 MB for nothing where it takes no variant.
-    names = [name for name in ENGINES if formats & set(FORMATS[name])] if engine is None else [engine]
+    names = [name for name in fit if formats & set(FORMATS[name])] if engine is None else [engine]
     available = {name: _providers(name) for name in names}
     return rank(bundle.manifest.variants, bundle.manifest.receipts, profile, available)
 
@@ -138,6 +166,76 @@ def open_model(
         session.close()
         raise
     return LocalModel(bundle, choices, choice, session, Predictor(task, session))
+
+
+def open_any_model(
+    bundle: ModelBundle,
+    profile: DeviceProfile,
+    options: EngineOptions | None = None,
+    *,
+    engine: str | None = None,
+    min_score: float | None = None,
+) -> AnyModel:
+    """Choose the best variant and engine for this device, open it, and bind it to its task, whatever it is.
+
+    Args:
+        bundle: The model.
+        profile: This device.
+        options: Threads, providers, fallback, cache.
+        engine: Only this engine; None: the best one.
+        min_score: Answers of a vision model below are left out; None: as the task declares.
+
+    Raises:
+        BundleError: File, shapes, tokenizer and task do not belong together.
+        ConfigError: No engine has that name, or it does not generate and the model does.
+        EngineError: No variant can run here, the chosen one does not, or a text model's library is missing.
+        InputError: The bundle's golden inputs cannot be read.
+    """
+    choices = choices_here(bundle, profile, engine)
+    choice = choices[0]
+    if not choice.usable:
+        raise nothing_runs(bundle, choices)
+    return open_any_choice(bundle, choices, choice, options or EngineOptions(), min_score=min_score)
+
+
+def open_any_choice(
+    bundle: ModelBundle,
+    choices: tuple[Choice, ...],
+    choice: Choice,
+    options: EngineOptions,
+    *,
+    min_score: float | None = None,
+) -> AnyModel:
+    """Open one choice and bind it to its task; see `open_any_model`.
+
+    Args:
+        bundle: The model.
+        choices: Of `choices_here`.
+        choice: One of them.
+        options: How; without providers, the choice's own is taken.
+        min_score: Answers of a vision model below are left out; None: as the task declares.
+
+    Raises:
+        EdgeRuntimeError: As `open_any_model`.
+    """
+    spec, tokenizer = bundle.manifest.task_of(variant_of(bundle, choice)), tokenizer_of(bundle)
+    golden = bundle.manifest.golden
+    first = None if golden is None else bundle.root / golden.inputs.path
+    if isinstance(spec, GenerationSpec):
+        task = GenerationTask(spec, require_tokenizer(tokenizer))
+        model = bundle.path(variant_of(bundle, choice))
+        decoder = open_decoder(choice.engine, model, options_for(choice, options))
+        generator = GenerationPredictor(task, decoder, sample_input(spec, decoder.inputs, first))
+        return AnyModel(bundle, choices, choice, spec, decoder, generator)
+    session = open_choice(bundle, choice, options)
+    try:
+        bound = make_any_task(spec, session.inputs, session.outputs, tokenizer, min_score=min_score)
+        sample = sample_input(spec, session.inputs, first)
+    except Exception:
+        session.close()
+        raise
+    rows = WINDOWS_AT_ONCE if isinstance(spec, TextSpec) else None
+    return AnyModel(bundle, choices, choice, spec, session, ValuePredictor(bound, session, sample, rows))
 
 
 def nothing_runs(bundle: ModelBundle, choices: Iterable[Choice]) -> EngineError:

@@ -1,20 +1,29 @@
-"""Predictor: a task and a session together, the whole local prediction.
+"""Predictors: a task and a session together, the whole local prediction.
 
 Chooses no engine and opens no file; whoever makes it does. Measures time only to find out, once, whether
 pictures are cheaper together than alone.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from statistics import median
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
+from edge_runtime.contract.errors import InputError
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.tensors import Array
+from edge_runtime.contract.request import Prompt
+from edge_runtime.contract.result import Finish, Generation
+from edge_runtime.contract.tensors import Array, Tensors
 from edge_runtime.engines.base import Session
+from edge_runtime.engines.decoder import Decoder
 from edge_runtime.tasks.base import Task, Undo
+from edge_runtime.tasks.generation.sampling import next_token
+from edge_runtime.tasks.generation.stops import StopScanner
+from edge_runtime.tasks.generation.task import GenerationTask, Plan
+from edge_runtime.tasks.generation.token_text import TokenText
 
 Out = TypeVar("Out")
 
@@ -26,6 +35,9 @@ _PAYS = 0.85
 
 _USUAL_SIZE = (720, 1280)
 """Height and width of the picture to warm up with when nobody gives one: 16:9, as cameras have it."""
+
+WINDOWS_AT_ONCE = 8
+"""Windows of a long text that are run together, where the model takes several."""
 
 
 class Predictor(Generic[Out]):
@@ -138,3 +150,181 @@ def batch_that_pays(taken_s: Mapping[int, float]) -> int:
     """
     best = min(taken_s, key=lambda size: (taken_s[size] / size, size))
     return best if taken_s[best] / best <= _PAYS * taken_s[1] else 1
+
+
+def run_rows(session: Session, tensors: Tensors, at_once: int | None = None) -> Tensors:
+    """Run a model on rows: together where it takes any number of them, one by one where it takes one only.
+
+    Args:
+        session: The model.
+        tensors: The first axis of each is the rows; where they have not all the same number, the model is
+            run once.
+        at_once: So many rows together at most, so that a long text does not take memory without a bound;
+            None: all.
+
+    Returns:
+        As `Session.run`, with as many rows.
+
+    Raises:
+        EdgeRuntimeError: As `Session.run`.
+    """
+    counts = {len(array) if array.ndim else 0 for array in tensors.values()}
+    takes = {spec.shape[0] if spec.shape else 0 for spec in session.inputs}
+    count = counts.pop()
+    size = 1 if takes == {1} else at_once if at_once and takes == {None} else count
+    if counts or count <= size:
+        return session.run(tensors)
+    parts = [
+        session.run({name: array[first : first + size] for name, array in tensors.items()})
+        for first in range(0, count, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class ValuePredictor:
+    """Answers whatever an opened model's task takes. May be called from several threads at once.
+
+    Attributes:
+        task: Makes tensors of values, and answers of tensors.
+        session: Runs the model.
+    """
+
+    def __init__(
+        self, task: Task[Any, Any], session: Session, sample: Any, rows_at_once: int | None = None
+    ) -> None:
+        """Put a task and a session together.
+
+        Args:
+            task: The task.
+            session: The model.
+            sample: A value that the task takes, to warm up with.
+            rows_at_once: See `run_rows`.
+        """
+        self.task = task
+        self.session = session
+        self._sample = sample
+        self._rows_at_once = rows_at_once
+
+    def predict(self, value: Any) -> Any:
+        """Answer one value.
+
+        Args:
+            value: A picture, a text, or tensors, as the task has it.
+
+        Raises:
+            InputError: It is not what the task takes.
+            BundleError: The model's output is not what its task declares.
+            EngineError: The engine failed, gave no numbers, or is closed.
+        """
+        tensors, undo = self.task.preprocess(value)
+        return self.task.postprocess(run_rows(self.session, tensors, self._rows_at_once), undo)
+
+    def warm_up(self) -> Any:
+        """Answer the sample once; see `Predictor.warm_up`."""
+        return self.predict(self._sample)
+
+    def close(self) -> None:
+        """Give the model's memory back; waits for answers under way."""
+        self.session.close()
+
+
+class GenerationPredictor:
+    """Generates texts with one opened decoder. May be called from several threads at once.
+
+    Attributes:
+        task: Makes tokens of prompts.
+        session: The decoder; every text has a past of its own.
+    """
+
+    def __init__(self, task: GenerationTask, session: Decoder, sample: Prompt) -> None:
+        """Put a task and a decoder together.
+
+        Args:
+            task: The task.
+            session: The model.
+            sample: A prompt to warm up with.
+        """
+        self.task = task
+        self.session = session
+        self._sample = sample
+
+    def predict(self, value: Prompt | str) -> Generation:
+        """Generate a text and give it when it is whole.
+
+        Args:
+            value: A prompt; a string is a prompt without wishes.
+
+        Raises:
+            EdgeRuntimeError: As `stream`.
+        """
+        *_, last = self.stream(value)
+        return cast("Generation", last)
+
+    def stream(self, value: Prompt | str) -> Generator[str | Generation]:
+        """Generate a text piece by piece.
+
+        Args:
+            value: A prompt; a string is a prompt without wishes.
+
+        Returns:
+            A generator that gives the new characters after every token (none, while they may still become a
+            stop sequence or are half a character), and the whole as its last item. Closing it stops the
+            work and frees the text's past.
+
+        Raises:
+            InputError: It is no prompt, or asks for sampling that does not exist. This and the next are
+                raised here; the others come out of the generator.
+            TooLargeError: It leaves no room for an answer in the model's context.
+            BundleError: The chat template fails.
+            EngineError: The engine failed, gave no numbers, or is closed.
+        """
+        prompt = Prompt(text=value) if isinstance(value, str) else value
+        if not isinstance(prompt, Prompt):  # pyright: ignore[reportUnnecessaryIsInstance] - callers read JSON
+            raise InputError("input", expected="a prompt", got=type(prompt).__name__)
+        return self._write(self.task.plan(prompt))
+
+    def warm_up(self) -> Generation:
+        """Generate from the sample once; see `Predictor.warm_up`."""
+        return self.predict(self._sample)
+
+    def close(self) -> None:
+        """Give the model's memory back; waits for runs under way."""
+        self.session.close()
+
+    def _write(self, plan: Plan) -> Generator[str | Generation]:
+        dice = np.random.default_rng(plan.seed)
+        text, scanner = TokenText(self.task.decode, plan.prompt), StopScanner(plan.stop)
+        pieces: list[str] = []
+        chances: list[float] = []
+        finish, stopped = Finish.LENGTH, False
+        with closing(self.session.start()) as reading:
+            # In parts, for the logits of all of a part are in memory for a moment.
+            size = self.task.prompt_at_once
+            logits = reading.read(plan.prompt[:size])
+            for first in range(size, len(plan.prompt), size):
+                yield ""  # whoever waits may have gone
+                logits = reading.read(plan.prompt[first : first + size])
+            while True:
+                token, chance = next_token(logits, dice, temperature=plan.temperature, top_p=plan.top_p)
+                chances.append(chance)
+                if token in self.task.ends:
+                    finish = Finish.STOP
+                    break
+                piece, stopped = scanner.push(text.push(token))
+                pieces.append(piece)
+                yield piece
+                if stopped or len(pieces) == plan.max_tokens:
+                    break
+                logits = reading.read((token,))
+        if not stopped:
+            piece, stopped = scanner.push(text.flush())
+            pieces.append(piece if stopped else piece + scanner.flush())
+            yield pieces[-1]
+        tokens = len(chances) - (finish is Finish.STOP)
+        yield Generation(
+            "".join(pieces),
+            Finish.STOP if stopped else finish,
+            len(plan.prompt),
+            tokens,
+            float(np.mean(chances)),
+        )

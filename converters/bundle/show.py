@@ -11,12 +11,36 @@ from rich.table import Table
 
 from converters.bundle.delta import Method, Update
 from converters.bundle.diff import BundleDiff, Kind, Pair, VariantChange, labels_of
+from converters.bundle.listing import Column, show_listing
 from converters.bundle.verify import Verified
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.bundle import Receipt
 from edge_runtime.signature import SIGNATURE, read_signature, short_id
 
 _OPERATORS = 8
+_VARIANTS = (
+    Column("variant"),
+    Column("format"),
+    Column("precision"),
+    Column("size", right=True),
+    Column("for", folds=True),
+)
+_RECEIPTS = (
+    Column("measured"),
+    Column("engine"),
+    Column("p50", right=True),
+    Column("memory", right=True),
+    Column("parity", folds=True),
+    Column("accuracy", folds=True),
+    Column("machine", folds=True),
+)
+_DIFFERENCES = (
+    Column("variant"),
+    Column(""),
+    Column("size", right=True),
+    Column("update sends", right=True),
+    Column("how", folds=True),
+)
 _COLOURS = {Kind.ADDED: "green", Kind.REMOVED: "red", Kind.CHANGED: "yellow", Kind.SAME: "dim"}
 
 
@@ -29,11 +53,12 @@ def show_bundle(bundle: ModelBundle, screen: Console) -> None:
     if labels:
         more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
         screen.print(f"labels: {', '.join(labels[:6])}{more}", markup=False)
-    table = _table("variant", "format", "precision", ">size", "for")
-    for one in told.variants:
-        size = mega(one.size_bytes)
-        table.add_row(one.id, one.format, one.precision, size, ", ".join(one.profiles) or "every device")
-    screen.print("", table, sep="\n")
+    rows = [
+        (one.id, one.format, one.precision, mega(one.size_bytes), ", ".join(one.profiles) or "every device")
+        for one in told.variants
+    ]
+    screen.print()
+    show_listing(_VARIANTS, rows, screen)
     if told.receipts:
         _show_receipts(told.receipts, screen)
     for one in told.omitted:
@@ -49,18 +74,20 @@ def show_bundle(bundle: ModelBundle, screen: Console) -> None:
 
 
 def _show_receipts(receipts: Iterable[Receipt], screen: Console) -> None:
-    table = _table("measured", "engine", ">p50", ">memory", "parity", "accuracy", "machine")
-    for one in receipts:
-        table.add_row(
+    rows = [
+        (
             one.variant,
             one.engine,
-            f"{one.latency.p50_ms:.1f} ms" if one.latency else "–",
+            f"{number(one.latency.p50_ms)} ms" if one.latency else "–",
             mega(one.peak_memory_bytes) if one.peak_memory_bytes else "–",
             _pairs(one.parity.items()),
             _pairs(one.accuracy.items()),
             escape(one.machine),
         )
-    screen.print("", table, sep="\n")
+        for one in receipts
+    ]
+    screen.print()
+    show_listing(_RECEIPTS, rows, screen)
 
 
 def show_check(check: Verified, screen: Console) -> None:
@@ -94,12 +121,12 @@ def show_diff(diff: BundleDiff, screen: Console) -> None:
         screen.print(f"labels added: {added}; removed: {removed}", markup=False)
     if diff.labels_moved:
         screen.print("[red]labels moved[/]: the same class number now means something else")
-    table = _table("variant", "", ">size", ">update sends", "how")
+    rows: list[tuple[str, ...]] = []
     for one in diff.variants:
         sends = "–" if one.update is None else mega(one.update.size_bytes)
         kind = f"[{_COLOURS[one.kind]}]{one.kind}[/]"
-        table.add_row(one.id, kind, _sizes(one.size_bytes), sends, _how(one.update))
-    screen.print(table)
+        rows.append((one.id, kind, _sizes(one.size_bytes), sends, _how(one.update)))
+    show_listing(_DIFFERENCES, rows, screen)
     for one in diff.variants:
         _show_variant(one, screen)
     if not diff.can_compress:

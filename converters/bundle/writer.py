@@ -7,7 +7,7 @@ inputs give the same bytes, whenever and wherever they are written.
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def write(
     tokenizer: Path | None = None,
     omitted: Sequence[Omission] = (),
     provenance: Provenance | None = None,
+    seal: Callable[[Path], object] | None = None,
 ) -> ModelBundle:
     """Write a bundle, whole or not at all.
 
@@ -103,6 +104,7 @@ def write(
         tokenizer: A `tokenizer.json`.
         omitted: Variants that were asked for and are not here.
         provenance: Where the variants come from.
+        seal: Called with the folder before it takes its place, e.g. to sign it; raises where it must not.
 
     Returns:
         The bundle at its place.
@@ -134,6 +136,8 @@ def write(
                 f"bundle '{name}' {version}: {explain(error)}", do="Correct the recipe, then build again"
             ) from error
         (part / MANIFEST).write_bytes(canonical(manifest))
+        if seal is not None:
+            seal(part)
     return ModelBundle(target, manifest)
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from converters.export import onnx_graph
@@ -14,7 +14,15 @@ from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
 from edge_runtime.engines.vendor import brief
 
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
+
 _COUNTED = re.compile(r"(.*)_\d+")
+_AT_NODE = re.compile(r"'<Node\((\w+)\): ([^>]*)>'")
+"""Where OpenVINO's ONNX frontend names the node it was at, by its name or an output."""
+_OPERATORS = re.compile(r"(?:No conversion rule found for operations|Conversion is failed for): *([^\n]+)")
+"""Its summary, which names no node."""
+_VERSION = re.compile(r"-\d+$")
 
 
 def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
@@ -96,10 +104,8 @@ def _names(source: Path) -> set[str]:
 def _refusal(error: Exception, source: Path) -> ConversionError:
     import onnx
 
-    text = str(error)
     model = onnx.load(source, load_external_data=False)
-    words = set(re.findall(r"[\w]+", text))
-    node = next((node for node in model.graph.node if node.op_type in words), None)
+    node = _culprit(str(error), model.graph)
     if node is None:
         return ConversionError(f"OpenVINO cannot convert {source}: {brief(error)}")
     layer = node.name or node.output[0]
@@ -109,3 +115,20 @@ def _refusal(error: Exception, source: Path) -> ConversionError:
         layer=layer,
         do="Export the model with other operators, or leave this format out",
     )
+
+
+def _culprit(text: str, graph: "GraphProto") -> "NodeProto | None":
+    """Find the node that a message is about; its other words may be operators of this graph, too."""
+    nodes = list(graph.node)
+    for operator, name in _AT_NODE.findall(text):
+        alike = (node for node in nodes if node.op_type == operator)
+        found = next((node for node in alike if name in {node.name, *node.output}), None)
+        if found is not None:
+            return found
+    told = [word.strip() for line in _OPERATORS.findall(text) for word in line.split(",")]
+    return next((node for word in told for node in nodes if _VERSION.sub("", word) == _full_name(node)), None)
+
+
+def _full_name(node: "NodeProto") -> str:
+    """An operator as OpenVINO writes it, but for the version: `Conv`, `custom.Blur`."""
+    return node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"

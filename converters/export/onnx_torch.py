@@ -16,7 +16,7 @@ from converters.export import onnx_graph, onnx_torch_layers, onnx_torch_ops
 from converters.export.onnx_opset import to_opset
 from converters.export.onnx_torch_operands import Handler, Inputs, Operands, as_tensor, dtype_of
 from edge_runtime.contract.errors import ConversionError, EdgeRuntimeError
-from edge_runtime.contract.task import EmbeddingSpec, ImageInput, TaskSpec
+from edge_runtime.contract.task import ImageInput, TaskSpec, TextSpec
 from edge_runtime.contract.tensors import Array
 from edge_runtime.engines.vendor import brief
 
@@ -189,7 +189,7 @@ def _example(value: "ValueInfoProto", task: TaskSpec | None, *, float_pixels: bo
     if isinstance(image, ImageInput) and image.size is not None and len(shape) == 4:
         first = 2 if image.layout == "nchw" else 1
         told |= {first: image.size[0], first + 1: image.size[1]}
-    if isinstance(task, EmbeddingSpec) and len(shape) == 2:
+    if isinstance(task, TextSpec) and len(shape) == 2:
         told |= {1: task.input.max_length}
     fixed = [axis if isinstance(axis, int) else told.get(i) for i, axis in enumerate(shape)]
     lengths = [axis for axis in fixed if axis is not None]

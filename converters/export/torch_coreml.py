@@ -18,7 +18,7 @@ from converters.export.torch_net import Net, colour_of, with_pictures
 from converters.export.torch_onnx import load_for
 from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
-from edge_runtime.contract.task import EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec, TaskSpec
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -147,4 +147,4 @@ def _labels(options: Options) -> Sequence[str]:
     if task is None:
         return ()
     found = TypeAdapter[TaskSpec](TaskSpec).validate_python(task)
-    return () if isinstance(found, EmbeddingSpec) else found.labels
+    return () if isinstance(found, EmbeddingSpec | GenerationSpec) else found.labels

@@ -22,6 +22,10 @@ from edge_runtime.engines.litert import LiteRt
 _LIMIT_BYTES = 2**31 - 1
 """A FlatBuffers file addresses its content with 31 bits."""
 _SIGNATURE = "serving_default"
+_NOT_BROADCAST = "don't have broadcast-compatible shapes"
+_EXPANSIONS = frozenset({"aten.expand.default", "aten.expand_as.default"})
+_STRETCHING = frozenset(f"aten.{name}.Tensor" for name in ("add", "div", "mul", "sub"))
+"""Operators that stretch their operands to one shape."""
 
 
 def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
@@ -63,6 +67,7 @@ def write(net: Net, out: Path, tell: Tell) -> Facts:
             got=f"{size} bytes",
             do="Leave this format out (`want.formats`)",
         )
+    pool_as_a_whole(net)
     tell(0.1, "translating to TFLite")
     content = _convert(net)
     tell(0.9, "comparing with torch")
@@ -77,13 +82,86 @@ def _convert(net: Net) -> bytes:
         import litert_torch  # pyright: ignore[reportMissingImports] - in the tool's own environment
 
         vendor: Any = litert_torch
-        try:
+
+        def translated(module: Any) -> bytes:
             # By name, so that the file has the names as they were asked for.
-            return vendor.convert(net.module, sample_kwargs=dict(net.examples)).model_content()
+            return vendor.convert(module, sample_kwargs=dict(net.examples)).model_content()
+
+        try:
+            return translated(net.module)
         except Exception as error:
             # It captures the module itself; where that is what failed, capturing again says so better.
             program = capture(net)
+            if _NOT_BROADCAST not in str(error):
+                raise unsupported("litert-torch", error, program) from error
+        try:
+            return translated(without_expansions(net))
+        except Exception as error:
             raise unsupported("litert-torch", error, program) from error
+
+
+def pool_as_a_whole(net: Net) -> None:
+    """Make poolings whose window is larger than the picture means of the picture, which is what they are.
+
+    litert-torch pads the picture to the window instead: from 2 × 2 to 640 × 640 in transformers'
+    EfficientNet, 1 GB of zeros, beside which 8 bits have nothing left for the pixels.
+
+    Args:
+        net: Its module is changed in place, its answers are not.
+    """
+    import torch
+
+    large: dict[Any, bool] = {}
+
+    def look(pool: Any, given: tuple[Any, ...]) -> None:
+        size: Any = pool.kernel_size
+        window = cast("tuple[int, ...]", size if isinstance(size, tuple) else (size, size))
+        sides = tuple(given[0].shape[2:])
+        fits = pool.ceil_mode and pool.padding in {0, (0, 0)} and pool.divisor_override is None
+        covered = fits and all(side <= length for side, length in zip(sides, window, strict=True))
+        large[pool] = large.get(pool, True) and covered and sides != window
+
+    pools = [part for part in net.module.modules() if isinstance(part, torch.nn.AvgPool2d)]
+    hooks = [pool.register_forward_pre_hook(look) for pool in pools]
+    if pools:
+        with torch.no_grad():
+            net.module(*net.examples.values())
+    for hook in hooks:
+        hook.remove()
+    for parent in list(net.module.modules()):
+        for name, part in parent.named_children():
+            if large.get(part):
+                setattr(parent, name, torch.nn.AdaptiveAvgPool2d(1))
+
+
+def without_expansions(net: Net) -> Any:
+    """Capture a net, and take out what stretches a tensor only for an operator that stretches it by itself.
+
+    Of a tensor stretched along its last axis for a product, litert-torch 0.10 makes a product that its
+    own checks refuse.
+
+    Args:
+        net: Any.
+
+    Returns:
+        A module with the same inputs by name, and the same answers.
+    """
+    import torch
+
+    module: Any = torch.export.export(net.module, (), dict(net.examples)).module()
+    for node in list(module.graph.nodes):
+        if str(node.target) in _EXPANSIONS and all(_stretches(user, node) for user in node.users):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
+
+
+def _stretches(user: Any, expanded: Any) -> bool:
+    """Whether an operator has another operand of the shape that a tensor was stretched to."""
+    shape = expanded.meta["val"].shape
+    others = [one for one in user.all_input_nodes if one is not expanded and "val" in one.meta]
+    return str(user.target) in _STRETCHING and any(one.meta["val"].shape == shape for one in others)
 
 
 def _facts(net: Net, file: Path) -> Facts:

@@ -12,7 +12,16 @@ import numpy as np
 from pydantic import JsonValue, TypeAdapter
 
 from edge_runtime.contract.errors import ConversionError, EdgeRuntimeError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec, TensorsSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    GenerationSpec,
+    TaskSpec,
+    TensorsSpec,
+    TextClassificationSpec,
+    TokenClassificationSpec,
+)
 from edge_runtime.contract.tensors import Array, TensorSpec, check_tensors
 from edge_runtime.tasks.pixels import ImageTensor
 from edge_runtime.tasks.rows import raw_inputs, read_rows
@@ -131,12 +140,18 @@ def _preprocessing(task: TaskSpec, inputs: Sequence[TensorSpec], tokenizer: Path
                 return {image.name: tensor}, placement
 
             return fill
-        case EmbeddingSpec():
+        case TextClassificationSpec() | TokenClassificationSpec() | EmbeddingSpec():
             if tokenizer is None:
                 raise ConversionError(
                     "a text model", expected="its tokenizer.json", got="none", do="Name it in the recipe"
                 )
-            return TextTensors(task.input, inputs, tokenizer).fill
+            # One row a sample: of a long text its beginning.
+            start = task.input.model_copy(update={"overflow": "truncate"})
+            return TextTensors(start, inputs, tokenizer).fill
+        case GenerationSpec():
+            raise ConversionError(
+                "a task of generation", expected="a model that answers in one run", got="a decoder"
+            )
         case TensorsSpec():
             return TensorsTask(task, inputs, ()).preprocess
 
@@ -197,9 +212,8 @@ def doubts(rows: Sequence[Any], samples: Sequence[Sample], task: TaskSpec) -> li
     """
     found: list[str] = []
     if len(samples) < ENOUGH:
-        found.append(
-            f"calibrated with {len(samples)} samples: give at least {ENOUGH} like those the device will see"
-        )
+        count = f"{len(samples)} sample{'s' * (len(samples) != 1)}"
+        found.append(f"calibrated with {count}: give at least {ENOUGH} like those the device will see")
     different = len({_fingerprint(sample) for sample in samples})
     if different < len(samples):
         found.append(f"{len(samples) - different} of {len(samples)} calibration samples repeat others")

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from converters.quantize.calibration import Sample
 from edge_runtime.contract.errors import BundleError, EdgeRuntimeError
 from edge_runtime.contract.result import Boxes, Detections
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec, TensorsSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    GenerationSpec,
+    TaskSpec,
+    TensorsSpec,
+    TextClassificationSpec,
+    TokenClassificationSpec,
+)
 from edge_runtime.contract.tensors import Tensors, TensorSpec
 from edge_runtime.tasks.activation import sigmoid, softmax
 from edge_runtime.tasks.classification import ClassificationTask
@@ -85,13 +94,22 @@ def make_judge(
         case DetectionSpec():
             return _Detector(task, specs, samples, reference)
         case ClassificationSpec():
-            return _Classifier(task, specs, reference, labels)
+            ClassificationTask(task, *specs)  # refuses outputs that are not the task's
+            return _Classifier(task, specs[1], reference, labels)
+        case TextClassificationSpec():
+            return _Classifier(task, specs[1], reference, labels)
+        case TokenClassificationSpec():
+            return _Tagger(task, specs[1], samples, reference)
         case EmbeddingSpec():
             if tokenizer is None:
                 raise BundleError("a text model", expected="its tokenizer.json", got="none")
             return _Embedder(EmbeddingTask(task, *specs, tokenizer), samples, reference)
         case TensorsSpec():
             return _Values(reference)
+        case GenerationSpec():
+            raise BundleError(
+                "a task of generation", expected="a model that answers in one run", got="a decoder"
+            )
 
 
 class _Detector:
@@ -147,13 +165,12 @@ class _Classifier:
 
     def __init__(
         self,
-        task: ClassificationSpec,
-        specs: tuple[Sequence[TensorSpec], Sequence[TensorSpec]],
+        task: ClassificationSpec | TextClassificationSpec,
+        outputs: Sequence[TensorSpec],
         reference: Sequence[Tensors],
         labels: Sequence[int] | None,
     ) -> None:
-        ClassificationTask(task, *specs)  # refuses outputs that are not the task's
-        self._name = task.output or specs[1][0].name
+        self._name = task.output or outputs[0].name
         self._activation = task.activation
         self._reference = [self._scores(outputs) for outputs in reference]
         self._labels = labels or [-1] * len(reference)
@@ -179,6 +196,34 @@ class _Classifier:
             changed.append(mine != other)
         parts = {"scores": _mean(errors), "disagreement": float(np.mean(changed))}
         return Verdict(max(_mean(lost), 0.0), parts["scores"], parts)
+
+
+class _Tagger:
+    """The share of tokens that other labels are the likeliest for; padding and special tokens left out."""
+
+    def __init__(
+        self,
+        task: TokenClassificationSpec,
+        outputs: Sequence[TensorSpec],
+        samples: Sequence[Sample],
+        reference: Sequence[Tensors],
+    ) -> None:
+        self._name = task.output or outputs[0].name
+        self._samples = samples
+        self._reference = [self._scores(at, outputs) for at, outputs in enumerate(reference)]
+
+    def _scores(self, index: int, outputs: Tensors) -> NDArray[np.float32]:
+        logits = np.asarray(outputs[self._name], np.float32)
+        return softmax(np.nan_to_num(logits[self._samples[index].undo.inside]))
+
+    def judge(self, outputs: Mapping[int, Tensors]) -> Verdict:
+        changed: list[float] = []
+        errors: list[float] = []
+        for index, output in outputs.items():
+            own, theirs = self._reference[index], self._scores(index, output)
+            changed += list((own.argmax(axis=-1) != theirs.argmax(axis=-1)).astype(float))
+            errors += list(np.abs(own - theirs).sum(axis=-1) / 2)
+        return Verdict(_mean(changed), _mean(errors), {"scores": _mean(errors)})
 
 
 class _Embedder:

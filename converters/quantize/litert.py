@@ -23,7 +23,7 @@ from converters.quantize.litert_ranges import measure
 from converters.quantize.trial import Trial, judged, open_trial, read_budget, read_precision
 from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
-from edge_runtime.contract.task import EmbeddingSpec
+from edge_runtime.contract.task import TextSpec
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.registry import load_engine
 from edge_runtime.engines.vendor import brief
@@ -82,7 +82,7 @@ def convert(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell)
     tell(1.0, "done")
     return {
         "tools": _tools(),
-        "warnings": _warnings(trial),
+        "warnings": _warnings(trial, wide=precision != "int16x8" and graph.wide),
         "precision": _became(precision, bench, mixture),
         "judged": judged(mixture.verdict),
         "layers": bench.report(mixture),
@@ -274,10 +274,15 @@ def _short(name: str) -> str:
     return re.split(r"[;/]+", name.rstrip(";"))[-1] or name
 
 
-def _warnings(trial: Trial) -> list[JsonValue]:
+def _warnings(trial: Trial, *, wide: bool) -> list[JsonValue]:
     found: list[JsonValue] = [*trial.warnings]
-    if isinstance(trial.task, EmbeddingSpec):
+    if isinstance(trial.task, TextSpec):
         found.append("static integers were measured to spoil text encoders in TFLite: compare int8-dynamic")
+    elif wide:
+        found.append(
+            "static int8 was measured to spoil attention and normalizing of each sample in TFLite:"
+            " compare int8-dynamic"
+        )
     return found
 
 

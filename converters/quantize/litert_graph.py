@@ -10,6 +10,7 @@ import numpy as np
 
 from converters.quantize import tail
 from converters.quantize.tail import Node
+from converters.quantize.wide import Operator, by_operators
 from converters.step import MODEL_FILES
 from edge_runtime.contract.errors import ConversionError
 from edge_runtime.contract.tensors import Array
@@ -74,7 +75,8 @@ class Graph:
     """A float model.
 
     Args:
-        content: The file, with a signature in any case: the quantizer finds inputs by it.
+        content: The file; with a signature in any case: the quantizer finds inputs by it. Biases have one
+            axis.
         model: Its `ModelT`.
     """
 
@@ -128,6 +130,15 @@ class Graph:
         return tail.last_layers(self.nodes, outputs) | tail.tail(self.nodes)
 
     @property
+    def wide(self) -> bool:
+        """Whether its activations are, by `quantize.wide`."""
+        graph = self.model.subgraphs[0]
+        return by_operators(
+            Operator(_kind(self.model, operator), node.inputs, node.outputs)
+            for node, operator in zip(self.nodes, graph.operators, strict=True)
+        )
+
+    @property
     def signature(self) -> str:
         """The key of the first signature."""
         return _text(self.model.signatureDefs[0].signatureKey)
@@ -155,11 +166,7 @@ class Graph:
 
     def _place(self, operator: Any) -> Place | None:
         """Where it has its weights; None: it has none that are constant."""
-        from ai_edge_quantizer.utils import tfl_flatbuffer_utils
-
-        vendor: Any = tfl_flatbuffer_utils
-        kind = vendor.TFL_OP_CODE_TO_NAME.get(self.model.operatorCodes[operator.opcodeIndex].builtinCode)
-        place = None if kind is None else _PLACES.get(kind.value)
+        place = _places(self.model, operator)
         return None if place is None or self._constant(operator, place.weights) is None else place
 
     def _constant(self, operator: Any, place: int) -> Array | None:
@@ -196,8 +203,8 @@ def open_graph(folder: Path) -> Graph:
             got=f"{small[1]} in '{small[0]}'",
             do="Give the float model it was made from, or ship it as it is",
         )
-    if not model.signatureDefs:
-        content = _signed(model)
+    if _flatten_biases(model) | _sign(model):
+        content = _written(model)
         model = _read(content, path)
     graph = Graph(content, model)
     if not graph.layers:
@@ -207,6 +214,20 @@ def open_graph(folder: Path) -> Graph:
             do="Ship it in float: there is nothing to quantize",
         )
     return graph
+
+
+def _places(model: Any, operator: Any) -> Place | None:
+    """The row of `_PLACES` for an operator."""
+    return _PLACES.get(_kind(model, operator))
+
+
+def _kind(model: Any, operator: Any) -> str:
+    """What an operator is, as the quantizer names it; empty where it knows none."""
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    vendor: Any = tfl_flatbuffer_utils
+    kind = vendor.TFL_OP_CODE_TO_NAME.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+    return "" if kind is None else str(kind.value)
 
 
 def _read(content: bytes, path: Path) -> Any:
@@ -241,10 +262,35 @@ def _small_tensor(model: Any) -> tuple[str, str] | None:
     return None
 
 
-def _signed(model: Any) -> bytes:
-    """Give a model without signatures one, as older exporters leave it out."""
+def _flatten_biases(model: Any) -> bool:
+    """Make every bias one axis; tell whether one was not.
+
+    A scale after a layer, as ConvNeXt has it, is folded into the layer by exporters, which leaves a bias of
+    shape (1, 1, 1, channels). The quantizer then writes a scale for each channel along its first axis, of
+    length 1, and LiteRT refuses the file. A constant that something else reads too stays as it is.
+    """
+    graph = model.subgraphs[0]
+    read = [index for operator in graph.operators for index in operator.inputs]
+    changed = False
+    for operator in graph.operators:
+        place = _places(model, operator)
+        if place is None or place.bias is None or place.bias >= len(operator.inputs):
+            continue
+        index = operator.inputs[place.bias]
+        tensor = graph.tensors[index] if index >= 0 else None
+        if tensor is None or len(tensor.shape) < 2 or read.count(index) > 1 or index in graph.outputs:
+            continue
+        tensor.shape, tensor.shapeSignature = np.array([np.prod(tensor.shape)], np.int32), None
+        changed = True
+    return changed
+
+
+def _sign(model: Any) -> bool:
+    """Give a model without signatures one, as older exporters leave it out; tell whether it had none."""
     from ai_edge_litert.tools import flatbuffer_utils
 
+    if model.signatureDefs:
+        return False
     vendor: Any = flatbuffer_utils
     schema = vendor.schema_fb
     signature = schema.SignatureDefT()
@@ -255,6 +301,13 @@ def _signed(model: Any) -> bytes:
         for role, indices in (("input", graph.inputs), ("output", graph.outputs))
     )
     model.signatureDefs = [signature]
+    return True
+
+
+def _written(model: Any) -> bytes:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    vendor: Any = flatbuffer_utils
     return bytes(vendor.convert_object_to_bytearray(model))
 
 

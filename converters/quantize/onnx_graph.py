@@ -4,7 +4,7 @@ Quantizes nothing. Reads and writes model files of this step; optimises only wha
 13, batch normalisation inside the convolutions, names on all nodes, inferred shapes).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -234,15 +234,23 @@ def _constants_outside(model: Any) -> None:
 
 
 def _means_are_pools(model: Any) -> None:
-    """Write means over height and width, as PyTorch exports them, as the pooling engines have kernels for."""
+    """Write means over height and width, as PyTorch exports them, as the pooling engines have kernels for.
+
+    So with a pooling whose window is larger than the picture: onnxruntime's integer kernel divides by the
+    window, as transformers' EfficientNet showed.
+    """
     from onnx import helper, numpy_helper
 
-    ranks = _ranks(model)
+    shapes = _shapes(model)
+    ranks = {name: len(shape) for name, shape in shapes.items()}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
+        told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        if node.op_type == "AveragePool" and _covers(told, shapes.get(node.input[0], ())):
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
         if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
             continue
-        told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         axes = told.get("axes", ())
         if len(node.input) > 1 and node.input[1] in constants:
             axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
@@ -250,6 +258,19 @@ def _means_are_pools(model: Any) -> None:
             node.op_type = "GlobalAveragePool"
             del node.input[1:]
             del node.attribute[:]
+
+
+def _covers(told: Mapping[str, Any], shape: Sequence[int]) -> bool:
+    """Whether a pooling's window holds the whole picture."""
+    window = told.get("kernel_shape", ())
+    sides = shape[2:]
+    return (
+        len(sides) > 0
+        and len(sides) == len(window)
+        and not any(told.get("pads", ()))
+        and all(step == 1 for step in told.get("dilations", ()))
+        and all(0 < side <= length for side, length in zip(sides, window, strict=True))
+    )
 
 
 def _sums_are_gemms(model: Any) -> None:
@@ -278,9 +299,14 @@ def _sums_are_gemms(model: Any) -> None:
 
 
 def _ranks(model: Any) -> dict[str, int]:
+    return {name: len(shape) for name, shape in _shapes(model).items()}
+
+
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Name of a tensor -> its shape; 0 for an axis of any length."""
     graph = model.graph
     return {
-        value.name: len(value.type.tensor_type.shape.dim)
+        value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input, *graph.output)
         if value.type.tensor_type.HasField("shape")
     }

@@ -74,7 +74,7 @@ def overflowing(network: Network, samples: Sequence[Sample]) -> set[str]:
     """
     names = [name for name in network.producers if network.is_float(name)]
     names += [value.name for value in network.model.graph.input if network.is_float(value.name)]
-    seen = observe(network, names, (sample.tensors for sample in samples))
+    seen = observe(network, names, (sample.tensors for sample in samples), infinite=True)
     large = {name for name, what in seen.items() if max(-what.low, what.high) > _LARGEST}
     return {
         node.name

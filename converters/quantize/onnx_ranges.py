@@ -39,16 +39,19 @@ class Seen:
     sample: Floats
 
 
-def observe(network: Network, names: Sequence[str], batches: Iterable[Tensors]) -> dict[str, Seen]:
+def observe(
+    network: Network, names: Sequence[str], batches: Iterable[Tensors], *, infinite: bool = False
+) -> dict[str, Seen]:
     """Run the float model and look at tensors inside it.
 
     Args:
         network: The model.
         names: Float tensors.
         batches: Inputs, one run each.
+        infinite: A value may be: a logarithm of 0 that a mask leaves out, or the mask itself.
 
     Raises:
-        ConversionError: A value is not a number.
+        ConversionError: A value is not a number, or infinite where that may not be.
     """
     inside = [name for name in names if name in network.producers]
     session = open_session(with_outputs(network, inside))
@@ -62,7 +65,7 @@ def observe(network: Network, names: Sequence[str], batches: Iterable[Tensors]) 
             if not flat.size:
                 continue
             low, high = float(flat.min()), float(flat.max())
-            if not np.isfinite((low, high)).all():
+            if np.isnan((low, high)).any() or not (infinite or np.isfinite((low, high)).all()):
                 raise _no_number(network, name)
             lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
             step = max(1, flat.size // KEPT) | 1  # odd: an even one would see only some channels of NHWC
@@ -189,8 +192,10 @@ def _entropy(seen: Seen) -> Range:
 
     As S. Migacz, "8-bit inference with TensorRT", GTC 2017: what lies outside counts at the edge of the part
     that is kept; then it is merged into 128 levels and compared with itself by Kullback-Leibler divergence.
+    Zeros do not count (so in NVIDIA's pytorch-quantization): after a ReLU they outweigh all that is cut off.
     """
     counts, edges = np.histogram(np.abs(seen.sample), _BINS, (0.0, max(abs(seen.low), abs(seen.high), 1e-30)))
+    counts[0] = counts[1]
     best, least = _BINS, np.inf
     for kept in range(_LEVELS, _BINS + 1, _LEVELS // 8):
         part = counts[:kept].astype(np.float64)

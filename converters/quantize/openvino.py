@@ -21,7 +21,7 @@ from converters.quantize.tail import Node, tail
 from converters.quantize.trial import Trial, judged, open_trial, read_budget, read_precision
 from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
-from edge_runtime.contract.task import EmbeddingSpec
+from edge_runtime.contract.task import TextSpec
 from edge_runtime.contract.tensors import Tensors
 from edge_runtime.engines.vendor import brief
 
@@ -154,7 +154,7 @@ class _Subject:
 
     def _how(self, nncf: Any) -> dict[str, Any]:
         # Activations of SiLU and its like are not symmetric about zero; MIXED does not treat them so.
-        text = isinstance(self.trial.task, EmbeddingSpec)
+        text = isinstance(self.trial.task, TextSpec)
         return {
             "preset": nncf.QuantizationPreset.MIXED,
             "subset_size": len(self.trial.calibration),

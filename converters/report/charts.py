@@ -5,7 +5,7 @@ Pure text in, text out; every word from outside is escaped here.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -35,7 +35,15 @@ class Point:
     shipped: bool
 
 
-def scatter(points: Sequence[Point], *, x: str, y: str, level: float | None, level_name: str) -> str:
+def scatter(
+    points: Sequence[Point],
+    *,
+    x: str,
+    y: str,
+    level: float | None,
+    level_name: str,
+    most: float | None = None,
+) -> str:
     """Draw points on two axes.
 
     Args:
@@ -44,10 +52,13 @@ def scatter(points: Sequence[Point], *, x: str, y: str, level: float | None, lev
         y: Name of the other one, which shows the range of the points.
         level: A line across, to compare with; None: none.
         level_name: What the line is.
+        most: The most that `y` can be; None: any number. What is more by rounding is drawn there.
     """
+    if most is not None:
+        points = [replace(point, y=min(point.y, most)) for point in points]
     right = axis(0, max(point.x for point in points))
     heights = [point.y for point in points] + ([] if level is None else [level])
-    up = axis(min(heights), max(heights))
+    up = axis(min(heights), max(heights), most)
     marks = "".join(_mark(near, right, up) for near in _near(points, right, up))
     lines = "".join(f'<path class="grid" d="M0 {100 - _share(tick, up):.1f}H100"/>' for tick in up)
     said = f"{y} against {x}: " + "; ".join(point.said for point in points)
@@ -85,11 +96,19 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
     return f'<div class="bars">{lines}</div>'
 
 
-def axis(low: float, high: float) -> list[float]:
-    """Give round numbers that hold a range: the ends of an axis and what stands between."""
+def axis(low: float, high: float, most: float | None = None) -> list[float]:
+    """Give round numbers that hold a range: the ends of an axis and what stands between.
+
+    Args:
+        low: The range begins there.
+        high: It ends there.
+        most: A round number that no value is above, so no number of the axis is; None: there is none.
+    """
     span = high - low
     if span <= _SAME * max(abs(low), abs(high), 1.0):
         span = max(abs(low), abs(high)) or 1.0
+        if most is not None:
+            low = high - span
     raw = max(span, _SAME) / _TICKS
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(one * scale for one in _STEPS if one * scale >= raw * 0.999)

@@ -4,12 +4,12 @@ Decides and measures nothing; every word from outside is escaped on its way in.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from converters.bundle.show import mega, number
 from converters.report.charts import Point, bars, scatter
@@ -86,22 +86,34 @@ def _tiles(data: ReportData) -> str:
     tiles: list[tuple[str, str]] = []
     sizes = [(one.size_bytes, one.id) for one in inside if one.size_bytes is not None]
     if sizes:
-        size, name = min(sizes)
+        size, names = _least(sizes, mega)
         of = f", {size / data.source_size_bytes:.0%} of the source" if data.source_size_bytes else ""
-        tiles.append((mega(size), f"smallest: {name}{of}"))
+        tiles.append((mega(size), f"smallest: {names}{of}"))
     times = [(ms, one.id) for one in inside if (ms := latency_of(one)) is not None]
     if times:
-        ms, name = min(times)
-        tiles.append((f"{ms:.3g} ms", f"fastest: {name}, one inference here"))
+        ms, names = _least(times, "{:.3g}".format)
+        tiles.append((f"{ms:.3g} ms", f"fastest: {names}, one inference here"))
     measure = measure_of(data)
     right = [(value, one.id) for one in inside if (value := accuracy_of(one, measure)) is not None]
     if right:
-        value, name = min(right)
+        value, names = _least(right, number)
         source = number(source_accuracy(data))
-        tiles.append((number(value), f"lowest {_NAMES[measure]}: {name}; the source has {source}"))
+        tiles.append((number(value), f"lowest {_NAMES[measure]}: {names}; the source has {source}"))
     lost = len(data.variants) - len(inside)
     tiles.append((str(lost), f"left out or failed, of {len(data.variants)}"))
     return "".join(f"<div><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in tiles)
+
+
+_Value = TypeVar("_Value", int, float)
+
+
+def _least(values: Sequence[tuple[_Value, str]], shown: Callable[[_Value], str]) -> tuple[_Value, str]:
+    """Give the least value, and who has it; all who do, where they look the same on the page."""
+    least, _ = min(values)
+    first, *others = (name for value, name in values if shown(value) == shown(least))
+    if not others:
+        return least, first
+    return least, f"{first} and {others[0] if len(others) == 1 else f'{len(others)} others'}"
 
 
 def _variants(data: ReportData) -> str:
@@ -158,7 +170,7 @@ def _plots(data: ReportData) -> str:
     )
     level = source_accuracy(data) if measure else None
     plots = [
-        scatter(points, x=x, y=name, level=level, level_name="source")
+        scatter(points, x=x, y=name, level=level, level_name="source", most=1.0)
         for x, width in (("size, MB", megabytes_of), ("latency, ms", latency_of))
         if (points := list(_points(data, width, height)))
     ]
@@ -180,22 +192,27 @@ def _points(
 
 
 def _missing(data: ReportData) -> str:
-    items = [
-        f"<li><b>{escape(one.id)}</b> {escape(outcome)} for {escape(', '.join(profiles))}"
-        f"<span>{escape(why or 'no reason was given')}</span></li>"
-        for one in data.variants
-        for (outcome, why), profiles in _reasons(one).items()
-    ]
-    warnings = [
-        f"<li><b>{escape(one.id)}</b> warning<span>{escape(warning)}</span></li>"
-        for one in data.variants
-        for warning in one.warnings
-    ]
-    if not items and not warnings:
+    """List what is not as it should be; what several variants have in common is said once."""
+    items: dict[str, dict[str, list[str]]] = {}
+    for one in data.variants:
+        for (outcome, why), profiles in _reasons(one).items():
+            became = f"{outcome} for {', '.join(profiles)}"
+            items.setdefault(why or "no reason was given", {}).setdefault(became, []).append(one.id)
+    for one in data.variants:
+        for warning in dict.fromkeys(one.warnings):
+            items.setdefault(warning, {}).setdefault("warning", []).append(one.id)
+    if not items:
         return ""
-    return (
-        f'<section><h2>What failed or is open</h2><ul class="why">{"".join(items + warnings)}</ul></section>'
+    lines = "".join(
+        f"<li>{'; '.join(_whose(became, names) for became, names in whose.items())}"
+        f"<span>{escape(why)}</span></li>"
+        for why, whose in items.items()
     )
+    return f'<section><h2>What failed or is open</h2><ul class="why">{lines}</ul></section>'
+
+
+def _whose(became: str, names: Sequence[str]) -> str:
+    return f"<b>{escape(', '.join(names))}</b> {escape(became)}"
 
 
 def _reasons(variant: ReportVariant) -> dict[tuple[Outcome, str], list[str]]:
@@ -227,10 +244,10 @@ def _measured(data: ReportData) -> str:
         (
             one.variant,
             one.engine,
-            one.latency.p50_ms,
-            one.latency.p95_ms,
-            one.latency.threads,
-            one.latency.runs,
+            number(one.latency.p50_ms),
+            number(one.latency.p95_ms),
+            str(one.latency.threads),
+            str(one.latency.runs),
             one.machine,
         )
         for one in receipts
@@ -242,10 +259,31 @@ def _measured(data: ReportData) -> str:
         for kind, values in (("parity", one.parity), ("accuracy", one.accuracy))
         for key, value in values.items()
     ]
-    head = ("Variant", "engine", "p50, ms", "p95, ms", "threads", "runs", "machine")
-    shown = table(head, speed, caption="Latency of one inference") if speed else ""
+    shown = _speeds(speed) if speed else ""
     every = table(("Variant", "engine", "measure", "value"), told)
     return f"{shown}<details><summary>All {len(told)} numbers</summary>{every}</details>"
+
+
+_SPEEDS = ("Variant", "engine", "p50, ms", "p95, ms", "threads", "runs", "machine")
+_WORDY = frozenset({"engine", "machine"})
+
+
+def _speeds(rows: Sequence[Sequence[str]]) -> str:
+    """Write the table of latencies. A number has four digits that matter: some models take 20 µs."""
+    kinds = [' class="words"' if title in _WORDY else "" for title in _SPEEDS]
+    titles = "".join(
+        f'<th scope="col"{kind}>{escape(title)}</th>' for title, kind in zip(_SPEEDS, kinds, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(rest, kinds[1:], strict=True))
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        '<div class="scroll"><table class="speeds"><caption>Latency of one inference</caption>'
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _provenance(data: ReportData) -> str:

@@ -21,6 +21,7 @@ from converters.step import SAMPLES_FILE, Facts, Options, Tell
 from converters.verify.options import integer, task_of, text
 from converters.verify.reference import open_source
 from edge_runtime.contract.tensors import Array
+from edge_runtime.predict import run_rows
 from edge_runtime.tasks.rows import LABELS, PAIRS, PICTURES, raw_inputs, read_rows, write_rows
 
 INPUTS = "golden-inputs.npz"
@@ -50,7 +51,7 @@ def make(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) ->
         for at, raw in enumerate(raws):
             tell(at / len(raws), f"golden input {at + 1} of {len(raws)}")
             tensors, _ = source.task.preprocess(raw)
-            for name, array in source.session.run(tensors).items():
+            for name, array in run_rows(source.session, tensors).items():
                 answers[name].append(np.array(array))
     finally:
         source.session.close()

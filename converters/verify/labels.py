@@ -10,8 +10,16 @@ import numpy as np
 
 from converters.verify.sample_files import read_table
 from edge_runtime.contract.errors import ConversionError, InputError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    TaskSpec,
+    TensorsSpec,
+    TextClassificationSpec,
+)
 from edge_runtime.contract.tensors import Array
+from edge_runtime.tasks.rows import why_unreadable
 
 _UNLABELLED = np.array(-1, np.int64)
 _NAMED = 3
@@ -51,8 +59,15 @@ def read_labels(path: Path, spec: TaskSpec, names: Sequence[str]) -> Labels:
             return Labels(tuple(_classes(path, spec.labels, names)))
         case EmbeddingSpec():
             return Labels(pairs=_pairs(path, len(names)))
-        case _:
+        case TensorsSpec() | TextClassificationSpec():
             return Labels(tuple(_values(path, spec.labels, len(names))))
+        case _:
+            raise ConversionError(
+                f"labels {path}",
+                expected=f"none for a task of {spec.kind}: its accuracy is not measured here",
+                got="a file",
+                do="Leave `labels` out; the variants are still compared with the source",
+            )
 
 
 def _classes(path: Path, classes: Sequence[str], names: Sequence[str]) -> list[Array]:
@@ -142,7 +157,14 @@ def _coco(path: Path, classes: Sequence[str], names: Sequence[str]) -> list[Arra
         files = {image["id"]: str(image["file_name"]) for image in document["images"]}
         categories = {one["id"]: str(one["name"]) for one in document["categories"]}
         annotations = cast("list[dict[str, Any]]", document["annotations"])
-        used = {int(one["category_id"]) for one in annotations}
+        used = {one["category_id"] for one in annotations}
+        lost = sorted(map(str, used - set(categories)))
+        if lost:
+            raise ConversionError(
+                f"labels {path}: annotations of unknown categories",
+                expected=f"a category_id of {_some([*map(str, categories)]) or 'its categories'}",
+                got=_some(lost),
+            )
         strangers = sorted({categories[one] for one in used} - set(classes))
         if strangers:
             raise _unknown(path, "classes", strangers, "labels of the task")
@@ -157,11 +179,20 @@ def _coco(path: Path, classes: Sequence[str], names: Sequence[str]) -> list[Arra
             boxes[place].append([x, y, x + width, y + height, number, float(one.get("iscrowd", 0))])
     except OSError as error:
         raise InputError(f"labels {path}", expected="a readable file", got=error.strerror) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"labels {path}", expected="COCO JSON: images, categories, annotations", got=repr(error)[:80]
-        ) from error
+    except KeyError as error:
+        raise _no_coco(path, f"an entry without {error.args[0]!r}") from error
+    except (ValueError, TypeError) as error:
+        raise _no_coco(path, str(error)[:80]) from error
     return [np.array(rows, np.float32).reshape(-1, 6) for rows in boxes]
+
+
+def _no_coco(path: Path, got: str) -> InputError:
+    return InputError(
+        f"labels {path}",
+        expected="COCO JSON: images with id and file_name, categories with id and name, annotations with"
+        " image_id, category_id and bbox",
+        got=got,
+    )
 
 
 def _places(path: Path, files: Mapping[Any, str], names: Sequence[str]) -> dict[Any, int]:
@@ -182,7 +213,12 @@ def _load(path: Path) -> Array:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"labels {path}", expected="a plain .npy", got=str(error)) from error
+        raise InputError(
+            f"labels {path}",
+            expected="a plain .npy",
+            got=why_unreadable(error),
+            do="Write it with numpy.save, of numbers or texts",
+        ) from error
 
 
 def _unknown(path: Path, what: str, names: Sequence[str], expected: str) -> ConversionError:

@@ -54,4 +54,4 @@ def measure(variant: Subject, fp32: Subject | None, raw: Any, seconds: float) ->
 def _tensors(subject: Subject, raw: Any) -> Tensors:
     """The input, copied: the task's own buffers are valid until its next call only."""
     tensors, _ = subject.task.preprocess(raw)
-    return {name: array.copy() for name, array in tensors.items()}
+    return {name: array[:1].copy() for name, array in tensors.items()}

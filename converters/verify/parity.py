@@ -31,9 +31,17 @@ from converters.verify.accuracy import spearman
 from converters.verify.average_precision import iou
 from converters.verify.gate import AGREEMENT, COSINE
 from converters.verify.runners import Subject
-from edge_runtime.contract.result import Classification, Detections, Embedding, Values
+from edge_runtime.contract.result import (
+    Classification,
+    Detections,
+    Embedding,
+    Entities,
+    TextClassification,
+    Values,
+)
 from edge_runtime.contract.task import DetectionSpec, EmbeddingSpec, NmsHead, SsdHead, TaskSpec, YoloHead
 from edge_runtime.contract.tensors import Array, Tensors
+from edge_runtime.predict import run_rows
 from edge_runtime.tasks.likeness import cosine, max_abs, sqnr_db
 from edge_runtime.tasks.names import plain_name
 from edge_runtime.tasks.outputs import Output
@@ -68,7 +76,7 @@ def read(subject: Subject, raw: Any) -> Reading:
         EdgeRuntimeError: It cannot answer.
     """
     tensors, undo = subject.task.preprocess(raw)
-    stored = subject.session.run(tensors)
+    stored = run_rows(subject.session, tensors)
     real = {spec.name: Output("output", spec).read(stored) for spec in subject.session.outputs}
     # Engines may give views of memory that the next run overwrites.
     outputs = {name: array.copy() for name, array in real.items()}
@@ -144,11 +152,16 @@ class Parity:
                 match = match_boxes(source.answer, variant.answer, _min_score(self.source))
                 self.boxes.append(match)
                 row |= {"boxes": match.mine, "found": match.found}
-            case Classification() if len(source.answer.classes) and len(variant.answer.classes):
+            case Classification() | TextClassification() if len(source.answer.classes) and len(
+                variant.answer.classes
+            ):
                 self.same.append(bool(source.answer.classes[0] == variant.answer.classes[0]))
                 row["same"] = float(self.same[-1])
             case Embedding():
                 self.vectors.append((source.answer.vector, variant.answer.vector))
+            case Entities():
+                self.same.append(_spans(source.answer) == _spans(variant.answer))
+                row["same"] = float(self.same[-1])
             case Values() if self.source.kind == "tensors":
                 first = first_class(source.answer), first_class(variant.answer)
                 if None not in first:
@@ -319,6 +332,10 @@ def first_class(answer: Values) -> int | None:
     if first.size == 1 and first.dtype.kind in "iu":
         return int(first.flat[0])
     return int(first.reshape(-1).argmax()) if answer.labels and first.size == len(answer.labels) else None
+
+
+def _spans(answer: Entities) -> list[tuple[str, int, int]]:
+    return [(one.label, one.start, one.end) for one in answer.entities]
 
 
 def _likenesses(vectors: Sequence[Array]) -> Array:

@@ -64,7 +64,13 @@ from converters.verify.runners import NOT_VERIFIED, Runner, Subject, open_subjec
 from converters.verify.trace import trace
 from edge_runtime.contract.bundle import Receipt
 from edge_runtime.contract.errors import BundleError, ConversionError, EdgeRuntimeError, EngineError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    TaskSpec,
+    TextClassificationSpec,
+)
 from edge_runtime.contract.tensors import Array
 from edge_runtime.tasks.rows import LABELS, PAIRS, raw_inputs, read_rows
 
@@ -304,7 +310,7 @@ def _accuracy(answers: Sequence[Any], job: _Job) -> dict[str, float]:
             return of_pairs(np.stack(list(job.pairs)), answers) if job.pairs else {}
         case DetectionSpec():
             return of_boxes(job.labels, answers) if job.labels else {}
-        case ClassificationSpec():
+        case ClassificationSpec() | TextClassificationSpec():
             known = [(int(label), answer.classes.tolist()) for label, answer in _labelled(answers, job)]
             return of_classes(*zip(*known, strict=True)) if known else {}
         case _:

@@ -11,7 +11,7 @@ import numpy as np
 
 from converters.recipe import TensorExample
 from edge_runtime.contract.errors import ConversionError, InputError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TaskSpec, TextSpec
 from edge_runtime.contract.tensors import Array, format_shape
 from edge_runtime.tasks.picture_file import SUFFIXES, read_picture
 from edge_runtime.tasks.rows import PICTURES, TEXTS, read_rows
@@ -50,11 +50,11 @@ def read_entries(path: Path, spec: TaskSpec, examples: Sequence[TensorExample]) 
     """
     if not path.exists():
         raise ConversionError(f"samples {path}", expected="a file or folder", got="nothing there")
+    if isinstance(spec, TextSpec):
+        return texts(read_texts(path))
     match spec:
         case DetectionSpec() | ClassificationSpec():
             return _pictures(path)
-        case EmbeddingSpec():
-            return texts(read_texts(path))
         case _:
             return _tensors(path, examples)
 
@@ -171,21 +171,23 @@ def _tensors(path: Path, examples: Sequence[TensorExample]) -> Entries:
 
 def _check_shapes(path: Path, rows: dict[str, list[Array]], examples: Sequence[TensorExample]) -> None:
     for example in examples:
-        if example.name not in rows:
-            if len(examples) == len(rows) == 1:
-                return
-            raise InputError(
-                f"samples {path}", expected=f"an array '{example.name}'", got=", ".join(rows) or "none",
-                do="Name the arrays as the source's inputs",
-            )  # fmt: skip
+        name = example.name
+        if name not in rows:
+            if not len(examples) == len(rows) == 1:
+                raise InputError(
+                    f"samples {path}", expected=f"an array '{name}'", got=", ".join(rows) or "none",
+                    do="Name the arrays as the source's inputs",
+                )  # fmt: skip
+            # The only one is for the only input, whatever it is called; its shape still tells.
+            name = next(iter(rows))
         wanted = [None if at in example.dynamic else axis for at, axis in enumerate(example.shape)][1:]
-        for at, row in enumerate(rows[example.name]):
+        for at, row in enumerate(rows[name]):
             fits = row.ndim == len(wanted) and all(
                 want in {None, have} for want, have in zip(wanted, row.shape, strict=True)
             )
             if not fits:
                 raise InputError(
-                    f"samples {path}: row {at} of '{example.name}'",
+                    f"samples {path}: row {at} of '{name}'",
                     expected=format_shape(wanted), got=format_shape(row.shape),
                 )  # fmt: skip
 

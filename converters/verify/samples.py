@@ -32,11 +32,15 @@ from converters.verify.labels import Labels, read_labels
 from converters.verify.options import integer, task_of
 from converters.verify.sample_files import Entries, read_entries
 from edge_runtime.contract.errors import ConversionError, InputError
-from edge_runtime.contract.task import EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import TaskSpec, TensorsSpec, TextSpec
 from edge_runtime.contract.tensors import Array
 from edge_runtime.tasks.rows import LABELS, PAIRS, PICTURES, write_rows
 
 _COUNT = 64
+_HALF_MOST = 65504.0
+"""The largest number of IEEE 754 binary16."""
+_FAR = 1000.0
+"""So many times the usual value, one step of int8 over the whole range is four usual values and more."""
 _LONGEST_PX = 1280
 """Longer pictures are shrunk: few models see more, and a hundred photographs do not fit into memory."""
 _EXAMPLES: TypeAdapter[tuple[TensorExample, ...]] = TypeAdapter(tuple[TensorExample, ...])
@@ -87,7 +91,10 @@ def prepare(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell)
         "verification": division.verification,
         "labelled": labels.pairs is not None or bool(labels.rows),
         "synthetic": path is None,
-        "warnings": list(_warnings(spec, path, len(entries), wanted, labels)),
+        "warnings": [
+            *_warnings(spec, path, len(entries), wanted, labels),
+            *(tensor_doubts(rows) if path is not None and isinstance(spec, TensorsSpec) else ()),
+        ],
     }
 
 
@@ -155,6 +162,35 @@ def _check_numbers(name: str, rows: Sequence[Array]) -> None:
             )
 
 
+def tensor_doubts(rows: Mapping[str, Sequence[Array]]) -> list[str]:
+    """Say what is odd about the numbers of a task of tensors, of which nothing else is known.
+
+    Args:
+        rows: By the name of the input: one array a sample.
+
+    Returns:
+        One line each; empty where nothing is odd.
+    """
+    found: list[str] = []
+    for name, some in rows.items():
+        if any(row.dtype.kind not in "fiub" for row in some):
+            continue
+        if len({row.tobytes() for row in some}) == 1 and len(some) > 1:
+            found.append(f"all {len(some)} samples of '{name}' are the same")
+        elif all(row.size and row.min() == row.max() for row in some):
+            found.append(f"each sample of '{name}' is one constant value")
+        sizes = np.concatenate([np.abs(row, dtype=np.float64).ravel() for row in some])
+        most, usual = float(sizes.max(initial=0)), float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
+        if most > _HALF_MOST:
+            found.append(f"values of '{name}' reach {most:.3g}, and fp16 ends at {_HALF_MOST:g}: scale them")
+        if usual and most > _FAR * usual:
+            found.append(
+                f"values of '{name}' reach {most:.3g}, and half of them are below {usual:.3g}: int8 has 256"
+                " steps for all; clip what is far out"
+            )
+    return found
+
+
 def _examples(options: Options) -> tuple[TensorExample, ...]:
     try:
         return _EXAMPLES.validate_python(options.get("inputs") or [])
@@ -168,10 +204,10 @@ def _warnings(
     said: list[str] = []
     if path is None:
         said.append("no samples were given: parity and ranges were measured on stand-ins; give real inputs")
-    elif count < sum(wanted) and not isinstance(spec, EmbeddingSpec):
+    elif count < sum(wanted) and not isinstance(spec, TextSpec):
         said.append(
-            f"only {count} samples, for {wanted[0]} to calibrate with and {wanted[1]} others to verify with:"
-            " some are used for both"
+            f"only {count} sample{'s' * (count != 1)}, for {wanted[0]} to calibrate with and {wanted[1]}"
+            " others to verify with: some are used for both"
         )
     bare = sum(row.ndim == 0 and row.dtype.kind == "i" and int(row) < 0 for row in labels.rows)
     if bare:

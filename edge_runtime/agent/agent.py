@@ -1,15 +1,16 @@
-"""Agent: opens what the settings name, wires cameras to sinks, runs until told to stop.
+"""Agent: opens what the settings name, wires cameras to sinks and the door to models, until told to stop.
 
-Decides nothing about frames, tracks or events.
+Decides nothing about frames, tracks, events or routes.
 """
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import cv2
 import psutil
@@ -20,7 +21,7 @@ from edge_runtime.agent.models import bundle_of, open_settings_model
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.plans import LOW_SCORE, camera_plan
 from edge_runtime.bundle import ModelBundle
-from edge_runtime.contract.errors import BundleError, EdgeRuntimeError, EngineError
+from edge_runtime.contract.errors import BundleError, ConfigError, EdgeRuntimeError, EngineError
 from edge_runtime.contract.event import CameraStateChanged, event_id
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
 from edge_runtime.contract.task import TaskSpec
@@ -30,6 +31,9 @@ from edge_runtime.settings import AgentSettings, check_labels
 from edge_runtime.video.plan import CameraPlan
 from edge_runtime.video.runtime import VideoRuntime
 
+if TYPE_CHECKING:
+    from edge_runtime.agent.requests import Requests
+
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
@@ -37,14 +41,14 @@ LOOK_EVERY_S = 0.25
 
 
 class Agent:
-    """One store's cameras, models and sinks, running from the moment it is made.
+    """One store's cameras, models, sinks and door, running from the moment it is made.
 
     Args:
         settings: What to run.
 
     Raises:
         EdgeRuntimeError: Nothing can run: no model opens, a label is none of its model's, a sink cannot
-            be made.
+            be made, the door's address is taken.
     """
 
     def __init__(self, settings: AgentSettings) -> None:
@@ -70,6 +74,9 @@ class Agent:
                 workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
             )
             opened.callback(self._runtime.close)
+            self._requests = _open_requests(settings, self._models)
+            if self._requests is not None:
+                opened.callback(self._requests.close)
             plans = {name: self._plan(settings, name) for name in settings.cameras}
             for name, plan in plans.items():
                 self._start(name, plan)
@@ -92,7 +99,7 @@ class Agent:
             The last status.
         """
         try:
-            while not stop.is_set() and not self._runtime.finished():
+            while not stop.is_set() and not (self._requests is None and self._runtime.finished()):
                 status = self.status()
                 self._outlets.report(status)
                 if on_status is not None:
@@ -175,6 +182,7 @@ class Agent:
             uptime_s=uptime_s,
             cpu_cores=(time.process_time() - self._cpu_s) / uptime_s,
             rss_bytes=self._process.memory_info().rss,
+            requests=None if self._requests is None else self._requests.status(),
         )
 
     def _workers(self) -> int:
@@ -190,7 +198,11 @@ class Agent:
             EdgeRuntimeError: Not one opens.
         """
         bundles: dict[str, ModelBundle] = {}
+        # Where there is a door, models that no camera uses are the runtime's, within its memory budget.
+        watched = {camera.model for camera in self._settings.cameras.values()}
         for name, wanted in self._settings.models.items():
+            if not wanted.here or (self._settings.door is not None and name not in watched):
+                continue
             try:
                 bundles[name] = bundle_of(wanted)
             except BundleError as error:
@@ -215,7 +227,7 @@ class Agent:
                 continue
             log.info("model '%s': %s on %s", name, model.choice.variant, model.session.provider)
             self._models[name] = model
-        if not self._models:
+        if self.problems and not self._models and self._settings.door is None:
             raise next(iter(self.problems.values()))
 
     def _fail(self, name: str, error: BundleError | EngineError) -> None:
@@ -224,8 +236,16 @@ class Agent:
 
     def _plan(self, settings: AgentSettings, name: str) -> CameraPlan | None:
         """Plan a camera; None where its model did not open."""
-        model = self._models.get(settings.cameras[name].model)
+        used = settings.cameras[name].model
+        model = self._models.get(used)
         if model is None:
+            if used not in self.problems:
+                raise ConfigError(
+                    f"camera '{name}': model '{used}'",
+                    expected="one that was open for cameras when the agent started",
+                    got="one for requests",
+                    do="Restart the agent",
+                )
             return None
         return camera_plan(settings, name, model, self._profile.decoding, self._epoch)
 
@@ -248,6 +268,16 @@ class Agent:
             reason=reason,
         )
         self._outlets.publish((event,))
+
+
+def _open_requests(settings: AgentSettings, models: Mapping[str, LocalModel]) -> "Requests | None":
+    """Open the door and the runtime behind it; None where the settings want no door."""
+    if settings.door is None:
+        return None
+    # A store of cameras alone does not pay for a server.
+    from edge_runtime.agent.requests import Requests  # noqa: PLC0415
+
+    return Requests(settings, models)
 
 
 def _epoch() -> str:

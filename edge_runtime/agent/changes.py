@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from edge_runtime.settings import AgentSettings
 
+_AT_START = (
+    *("site", "state_dir", "profile", "workers", "sinks"),
+    *("door", "cloud", "outbox", "memory_budget_mb"),
+)
+"""Blocks that are read once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -29,11 +35,7 @@ def compare(running: AgentSettings, wanted: AgentSettings) -> Changes:
 
     A camera that wants a model that is not running stays as it is, or away, until the restart.
     """
-    later = [
-        name
-        for name in ("site", "state_dir", "profile", "workers", "sinks")
-        if getattr(running, name) != getattr(wanted, name)
-    ]
+    later = [name for name in _AT_START if getattr(running, name) != getattr(wanted, name)]
     models = {**running.models, **wanted.models}
     later += [f"models.{name}" for name in models if running.models.get(name) != wanted.models.get(name)]
     cameras = dict(wanted.cameras)

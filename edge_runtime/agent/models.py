@@ -1,29 +1,18 @@
-"""Models as the settings want them: bundle, engine, options. Runs none of them."""
+"""Models as the settings want them for cameras: bundle, engine, options. Runs none of them."""
 
 from typing import cast
 
-from edge_runtime.archive import open_any_bundle
-from edge_runtime.bundle import ModelBundle, wrap_model
+from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import DetectionSpec
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.local_model import LocalModel, open_model, variant_of
+from edge_runtime.runtime.models import bundle_of
 from edge_runtime.settings import ModelSettings
 from edge_runtime.video.plan import Detector
 
-
-def bundle_of(model: ModelSettings) -> ModelBundle:
-    """Open the bundle that settings name, or wrap their bare file.
-
-    Raises:
-        BundleError: It is missing or damaged.
-    """
-    if model.file is not None and model.task is not None:
-        return wrap_model(model.file, model.task)
-    if model.bundle is None:
-        raise ConfigError("a model", expected="`bundle`, or `file` with `task`", got="neither")
-    return open_any_bundle(model.bundle)
+__all__ = ["bundle_of", "detector_of", "input_px", "open_settings_model"]
 
 
 def open_settings_model(

@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit."""
-    if "run" in sys.argv[1:]:
+    if {"run", "serve"} & set(sys.argv[1:]):
         leave_on_sigterm()
     from edge_runtime.cli.app import main as run_app
 

@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 profiles = typer.Typer(help="Device profiles: what a kind of device has.", no_args_is_help=True)
 app.add_typer(profiles, name="profile")
+routes = typer.Typer(help="Requests: who answers them, the device or the cloud.", no_args_is_help=True)
+app.add_typer(routes, name="route")
 
 Store = Annotated[
     Path, typer.Argument(metavar="STORE.yaml", help="The store's settings.", show_default=False)
@@ -32,7 +34,7 @@ Json = Annotated[
 ]
 EngineName = Annotated[
     str | None,
-    typer.Option("--engine", help="onnxruntime, litert, openvino, coreml; absent: the best one here."),
+    typer.Option("--engine", help="onnxruntime, litert, openvino, coreml, genai; absent: the best one here."),
 ]
 Task = Annotated[Path | None, typer.Option("--task", help="YAML with the task of a bare model file.")]
 
@@ -99,7 +101,14 @@ def predict(
     model: Annotated[
         str, typer.Argument(help="A bundle (name or folder) or a model file.", show_default=False)
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.", show_default=False)],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE|TEXT]...",
+            help="Pictures; or texts, for a model that generates: messages to it ('-': standard input).",
+            show_default=False,
+        ),
+    ] = None,
     task: Task = None,
     as_json: Json = False,
     out: Annotated[
@@ -107,16 +116,40 @@ def predict(
     ] = None,
     engine: EngineName = None,
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Drop detections below this.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Continue this text, without the model's chat template.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a generated text.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="0: always the likeliest token.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Only the likeliest tokens that reach this probability."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same text.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End a generated text before this; may be given several times.")
+    ] = None,
 ) -> None:
-    """Run a model on pictures."""
+    """Run a model on pictures or texts; a text that a model generates is shown as it comes."""
     with reporting(as_json=as_json):
-        from edge_runtime.cli.predict import predict_images, show
+        from edge_runtime.cli.predict import predict as predict_any
+        from edge_runtime.contract.request import Sampling
 
-        report = predict_images(model, images, task=task, engine=engine, min_score=min_score, out=out)
+        report = predict_any(
+            model,
+            inputs or [],
+            task=task,
+            engine=engine,
+            min_score=min_score,
+            out=out,
+            prompt=prompt,
+            sampling=Sampling(max_tokens, temperature, top_p, seed, tuple(stop or ())),
+            as_json=as_json,
+        )
         if as_json:
             print_json(report)
-        else:
-            show(report, console())
 
 
 @app.command()
@@ -206,6 +239,75 @@ def profile_detect(
         from edge_runtime.cli.profile import detect
 
         detect(out, as_json=as_json)
+
+
+@routes.command("explain")
+def route_explain(
+    store: Store,
+    model: Annotated[str, typer.Option("--model", help="As the settings call it.", show_default=False)],
+    facts: Annotated[
+        str, typer.Option("--facts", metavar="NAME=VALUE,…", help="E.g. online=false,confidence=0.4.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Say what the router would do with a request, why, and what every other policy would do."""
+    with reporting(as_json=as_json):
+        from edge_runtime.cli.route import explain_route, show_explanation
+
+        found = explain_route(store, model, facts)
+        if as_json:
+            print_json(found)
+        else:
+            show_explanation(found, console())
+
+
+@routes.command("calibrate")
+def route_calibrate(
+    store: Store,
+    model: Annotated[str, typer.Option("--model", help="As the settings call it.", show_default=False)],
+    samples: Annotated[
+        Path,
+        typer.Option(
+            help="CSV or JSON Lines: text or image, with label, cloud, or both.", show_default=False
+        ),
+    ],
+    budget: Annotated[
+        float | None, typer.Option(min=0, max=1, help="At most this share goes to the cloud.")
+    ] = None,
+    budget_bytes: Annotated[
+        float | None, typer.Option(min=0, help="At most so many bytes a request go there.")
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="At least this share of the answers is right.")
+    ] = None,
+    ask_cloud: Annotated[
+        bool, typer.Option("--ask-cloud", help="Have the cloud answer samples without `cloud`.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; absent: the model's threshold_file.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how sure the device's answers have to be to be kept; write the threshold with its curve."""
+    with reporting(as_json=as_json):
+        from edge_runtime.cli.route import calibrate_route, show_calibration
+
+        screen = console(as_json=as_json)
+        done = calibrate_route(
+            store,
+            model,
+            samples,
+            budget=budget,
+            budget_bytes=budget_bytes,
+            accuracy=accuracy,
+            ask_cloud=ask_cloud,
+            out=out,
+            screen=screen,
+        )
+        if as_json:
+            print_json(done)
+        else:
+            show_calibration(done, screen)
 
 
 COMMANDS = "edge_runtime.commands"

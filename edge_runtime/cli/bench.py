@@ -6,9 +6,7 @@ Fills in receipts of a bundle when asked to; it judges nothing and changes no bu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -16,9 +14,7 @@ from edge_runtime.bundle import ModelBundle
 from edge_runtime.cli.receipts import measured, write_receipts
 from edge_runtime.contract.bundle import Precision
 from edge_runtime.contract.errors import EdgeRuntimeError
-from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.task import EmbeddingSpec, TaskSpec, TensorsSpec
-from edge_runtime.contract.tensors import Array, TensorSpec
+from edge_runtime.contract.tensors import Array
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.measure import Runner, measure_in_turns, peak_memory
 from edge_runtime.engines.select import Choice
@@ -34,12 +30,7 @@ from edge_runtime.local_model import (
 )
 from edge_runtime.settings import load_task
 from edge_runtime.tasks.make import make_any_task
-from edge_runtime.tasks.rows import raw_inputs, read_rows
-
-_TEXT = "The quick brown fox jumps over the lazy dog. " * 4
-"""What text models are measured with where the bundle brings no golden inputs."""
-_OPEN_AXIS = 16
-"""Length of an axis that a model leaves open, where no golden input says it."""
+from edge_runtime.tasks.sample_input import sample_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,34 +177,17 @@ def _open(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Runner
     try:
         spec = bundle.manifest.task_of(variant_of(bundle, choice))
         task = make_any_task(spec, session.inputs, session.outputs, tokenizer_of(bundle))
-        tensors, _ = task.preprocess(_something(bundle, spec, session.inputs))
+        golden = bundle.manifest.golden
+        path = None if golden is None else bundle.root / golden.inputs.path
+        tensors, _ = task.preprocess(sample_input(spec, session.inputs, path))
         # The task's own buffers are valid until its next call only.
-        kept: Mapping[str, Array] = {name: tensor.copy() for name, tensor in tensors.items()}
+        kept: Mapping[str, Array] = {name: tensor[:1].copy() for name, tensor in tensors.items()}
         runner = Runner(session, kept)
         runner.warm_up()
     except Exception:
         session.close()
         raise
     return runner
-
-
-def _something(bundle: ModelBundle, spec: TaskSpec, inputs: Sequence[TensorSpec]) -> Any:
-    """The bundle's first golden input; else a picture of noise, a text, or tensors of noise."""
-    golden = bundle.manifest.golden
-    if golden is not None:
-        return raw_inputs(read_rows(bundle.root / golden.inputs.path), spec)[0]
-    dice = np.random.default_rng(0)
-    match spec:
-        case EmbeddingSpec():
-            return _TEXT
-        case TensorsSpec():
-            shapes = {
-                one.name: (one.dtype, [1, *(_OPEN_AXIS if axis is None else axis for axis in one.shape[1:])])
-                for one in inputs
-            }
-            return {name: dice.integers(0, 2, shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
-        case _:
-            return Picture.from_bgr(dice.integers(0, 256, (720, 1280, 3), np.uint8))
 
 
 def _fp32(bundle: ModelBundle, choice: Choice, opened: Sequence[tuple[Choice, Runner]]) -> Runner | None:

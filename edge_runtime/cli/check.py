@@ -1,4 +1,4 @@
-"""`edge-runtime check`: the settings read, every model run once, every camera opened. Changes nothing."""
+"""`edge-runtime check`: the settings read, every model run once, every camera, door and cloud tried."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from rich.table import Table
 from edge_runtime.agent.models import bundle_of, open_settings_model
 from edge_runtime.agent.plans import decoding_of
 from edge_runtime.bundle import ModelBundle
+from edge_runtime.cli.check_requests import PlaceCheck, RouteCheck, check_requests
 from edge_runtime.cli.shell import ExitCode, exit_code
 from edge_runtime.contract.device import Decoding, DeviceProfile
 from edge_runtime.contract.errors import EdgeRuntimeError, InputError
@@ -76,6 +77,8 @@ class StoreCheck:
     models: tuple[ModelCheck, ...]
     cameras: tuple[CameraCheck, ...]
     exit_code: ExitCode
+    routes: tuple[RouteCheck, ...] = ()
+    places: tuple[PlaceCheck, ...] = ()
 
 
 def check_store(store: Path) -> StoreCheck:
@@ -97,7 +100,8 @@ def check_store(store: Path) -> StoreCheck:
     finally:
         for model in opened.values():
             model.predictor.close()
-    codes = {check.code for check in (*models, *cameras)}
+    routes, places = check_requests(settings, profile)
+    codes = {check.code for check in (*models, *cameras, *routes, *places)}
     order = (
         ExitCode.BUNDLE,
         ExitCode.ENGINE,
@@ -107,7 +111,7 @@ def check_store(store: Path) -> StoreCheck:
         ExitCode.FAILURE,
     )
     code = next((code for code in order if code in codes), ExitCode.OK)
-    return StoreCheck(store, settings.site, profile.name, models, cameras, code)
+    return StoreCheck(store, settings.site, profile.name, models, cameras, code, routes, places)
 
 
 def _check_models(
@@ -116,7 +120,10 @@ def _check_models(
     checks: list[ModelCheck] = []
     opened: dict[str, LocalModel] = {}
     bundles: dict[str, ModelBundle] = {}
+    watched = {camera.model for camera in settings.cameras.values()}
     for name, wanted in settings.models.items():
+        if settings.door is not None and name not in watched:
+            continue
         try:
             bundles[name] = bundle_of(wanted)
         except EdgeRuntimeError as error:
@@ -218,8 +225,12 @@ def show(check: StoreCheck, screen: Console, *, why: bool) -> None:
         size = f"{camera.width}×{camera.height}" if camera.width else ""
         verdict = "[yellow]ok, but[/]" if camera.note else _verdict(camera.problem)
         cameras.add_row(camera.name, camera.source, size, camera.sees, verdict)
-    screen.print(models, "", cameras, sep="\n")
-    for one in (*check.models, *check.cameras):
+    if check.models:
+        screen.print(models)
+    if check.cameras:
+        screen.print("", cameras, sep="\n")
+    show_requests(check.routes, check.places, screen)
+    for one in (*check.models, *check.cameras, *check.routes, *check.places):
         if one.problem:
             screen.print(f"\n{one.problem}", style="red", markup=False)
     for camera in check.cameras:
@@ -229,6 +240,25 @@ def show(check: StoreCheck, screen: Console, *, why: bool) -> None:
         for model in check.models:
             screen.print(f"\n[bold]Why {model.name} runs where it does[/]")
             screen.print(model.why or "It could not be opened.", markup=False)
+
+
+def show_requests(routes: tuple[RouteCheck, ...], places: tuple[PlaceCheck, ...], screen: Console) -> None:
+    """Print what is said of requests, where there is anything to say."""
+    table = Table("for requests", "bundle", "variant", "runs on", "answer", "", box=None, pad_edge=False)
+    for route in routes:
+        took = "" if route.run_ms is None else f"{route.run_ms:.1f} ms"
+        verdict = "[yellow]ok, but[/]" if route.note else _verdict(route.problem)
+        table.add_row(route.name, route.bundle, route.variant, route.runs_on, took, verdict)
+    if routes:
+        screen.print("", table, sep="\n")
+    if places:
+        screen.print()
+    for place in places:
+        took = "" if place.took_ms is None else f", answered in {place.took_ms:.0f} ms"
+        screen.print(f"{place.name} {place.address}{took} {_verdict(place.problem)}")
+    for route in routes:
+        if route.note:
+            screen.print(f"\nmodel '{route.name}': {route.note}", style="yellow", markup=False)
 
 
 def _verdict(problem: str) -> str:

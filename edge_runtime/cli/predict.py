@@ -1,4 +1,7 @@
-"""`edge-runtime predict`: a model on pictures, as a table, as JSON, or drawn. Tracks nothing."""
+"""`edge-runtime predict`: a model on pictures, as a table, as JSON, or drawn. Tracks nothing.
+
+Models of text are in `predict_text`; here it is told which of the two a model is.
+"""
 
 import time
 from collections.abc import Iterator
@@ -9,9 +12,13 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
+from edge_runtime.bundle import ModelBundle
+from edge_runtime.cli.predict_text import TextReport, predict_texts
 from edge_runtime.contract.errors import ConfigError, StorageError
 from edge_runtime.contract.frame import Picture, Plane
+from edge_runtime.contract.request import Sampling
 from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TensorsSpec
 from edge_runtime.local_model import LocalModel, find_bundle, open_model, this_device
 from edge_runtime.settings import load_task
 from edge_runtime.sinks.drawing import label_boxes
@@ -57,11 +64,66 @@ class PredictReport:
     images: tuple[Seen, ...]
 
 
-def predict_images(
+def predict(
     name: str,
-    images: list[Path],
+    inputs: list[str],
     *,
     task: Path | None = None,
+    engine: str | None = None,
+    min_score: float | None = None,
+    out: Path | None = None,
+    prompt: str | None = None,
+    sampling: Sampling,
+    as_json: bool = False,
+) -> PredictReport | TextReport:
+    """Run a model on what it takes, and show the answers unless they are wanted as JSON.
+
+    Args:
+        name: A bundle's name or folder, or a bare file with its `task`.
+        inputs: Paths of pictures, or texts.
+        task: A task file.
+        engine: Only this engine; None: the best one.
+        min_score: Of pictures: answers below are left out; None: as the task declares.
+        out: Of pictures: where the annotated ones go.
+        prompt: Of a model that generates: what it continues.
+        sampling: Of a model that generates: how.
+        as_json: Show nothing.
+
+    Raises:
+        ConfigError: An option is for another kind of model, or there is nothing to predict.
+        EdgeRuntimeError: As `predict_images` and `predict_texts`.
+    """
+    bundle = find_bundle(name, load_task(task) if task else None)
+    spec = bundle.manifest.task
+    if isinstance(spec, TensorsSpec):
+        raise ConfigError(
+            "predict",
+            expected="a model of pictures or texts",
+            got="a model of tensors",
+            do="Run it with `edge-runtime bench`, or ask it through the door's /v2 routes",
+        )
+    pictures = isinstance(spec, DetectionSpec | ClassificationSpec)
+    given = {"--out": out, "--min-score": min_score} if not pictures else {"--prompt": prompt}
+    for option, value in given.items():
+        if value is not None:
+            wanted = "a model that generates" if pictures else "a model of pictures"
+            raise ConfigError(option, expected=wanted, got=f"a model of kind '{spec.kind}'")
+    if not pictures:
+        return predict_texts(bundle, inputs, prompt=prompt, sampling=sampling, engine=engine, as_json=as_json)
+    if not inputs:
+        raise ConfigError("what to predict", expected="a picture", got="none", do="Give its path")
+    report = predict_images(
+        bundle, [Path(path) for path in inputs], engine=engine, min_score=min_score, out=out
+    )
+    if not as_json:
+        show(report, Console(highlight=False))
+    return report
+
+
+def predict_images(
+    bundle: ModelBundle,
+    images: list[Path],
+    *,
     engine: str | None = None,
     min_score: float | None = None,
     out: Path | None = None,
@@ -69,9 +131,8 @@ def predict_images(
     """Run a model on pictures.
 
     Args:
-        name: A bundle's name or folder, or a bare file with its `task`.
+        bundle: The model.
         images: Files that OpenCV reads: JPEG, PNG, WebP, BMP, TIFF.
-        task: A task file.
         engine: Only this engine; None: the best one.
         min_score: Answers below are left out; None: as the task declares.
         out: Where the annotated picture goes; a folder when there are several pictures.
@@ -84,7 +145,6 @@ def predict_images(
     """
     if out is not None and len(images) > 1 and out.suffix:
         raise ConfigError("--out", expected="a folder for several pictures", got=str(out))
-    bundle = find_bundle(name, load_task(task) if task else None)
     pictures = [(image, read_picture(image)) for image in images]
     model = open_model(bundle, this_device("auto"), engine=engine, min_score=min_score)
     try:

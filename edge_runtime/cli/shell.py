@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Any
 
 import typer
 from pydantic_core import to_json
@@ -22,11 +23,15 @@ from edge_runtime.contract.errors import (
     EdgeRuntimeError,
     EngineError,
     InputError,
+    RefusedError,
     RemoteError,
     StorageError,
 )
 
 DEBUG_VARIABLE = "EDGE_RUNTIME_DEBUG"
+
+_PARTS = ("expected", "got", "do", "step", "operator", "layer", "retryable")
+"""Of an error of ours, what a program may want apart from its sentence."""
 
 
 class ExitCode(IntEnum):
@@ -48,6 +53,7 @@ class ExitCode(IntEnum):
 EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
     ConfigError: ExitCode.CONFIG,
     InputError: ExitCode.INPUT,
+    RefusedError: ExitCode.CONFIG,  # the settings' own policy refuses
     BundleError: ExitCode.BUNDLE,
     EngineError: ExitCode.ENGINE,
     RemoteError: ExitCode.REMOTE,
@@ -58,6 +64,8 @@ EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
 
 def exit_code(error: BaseException) -> ExitCode:
     """Give the exit code of an error's nearest class; of a foreign error, FAILURE."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), ExitCode.FAILURE)
 
 
@@ -72,12 +80,23 @@ def print_json(document: object) -> None:
     sys.stdout.flush()
 
 
+def error_document(error: BaseException) -> dict[str, Any]:
+    """Give an error for machines: what every error has, and of ours the parts that this one was given."""
+    parts = {name: getattr(error, name, None) for name in _PARTS if isinstance(error, EdgeRuntimeError)}
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "exit_code": int(exit_code(error)),
+        **{name: part for name, part in parts.items() if part is not None},
+    }
+
+
 @contextmanager
 def reporting(*, as_json: bool = False) -> Generator[None, None, None]:
     """Turn an error into one clear message on standard error and an exit code.
 
-    With `as_json`, standard output gets `{"error": {…}}`. A traceback is shown only when `--debug` or
-    EDGE_RUNTIME_DEBUG asks for it.
+    With `as_json`, standard output gets `{"error": {…}}`, for Ctrl-C, too. A traceback is shown only when
+    `--debug` or EDGE_RUNTIME_DEBUG asks for it.
 
     Raises:
         typer.Exit: With the error's code.
@@ -86,12 +105,17 @@ def reporting(*, as_json: bool = False) -> Generator[None, None, None]:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
+    except KeyboardInterrupt as error:
+        if not as_json:
+            raise  # typer says so, and gives the code
+        console(as_json=True).print("Interrupted.")
+        print_json({"error": {**error_document(error), "message": "interrupted"}})
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
     except Exception as error:
         code = exit_code(error)
         _show(error, code)
         if as_json:
-            kind = type(error).__name__
-            print_json({"error": {"type": kind, "message": str(error), "exit_code": int(code)}})
+            print_json({"error": error_document(error)})
         raise typer.Exit(int(code)) from error
 
 

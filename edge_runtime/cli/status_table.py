@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus, SinkStatus
+from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus, RequestStatus, SinkStatus
 
 _STYLES = {
     CameraState.STARTING: "dim",
@@ -20,7 +20,7 @@ _STYLES = {
 
 
 def status_table(status: AgentStatus) -> Group:
-    """Lay out cameras, sinks and the process."""
+    """Lay out cameras, sinks, requests and the process."""
     cameras = Table(box=None, pad_edge=False)
     for title in ("camera", "state", "read"):
         cameras.add_column(title)
@@ -29,8 +29,9 @@ def status_table(status: AgentStatus) -> Group:
     cameras.add_column("counts", overflow="fold")
     for camera in status.cameras:
         cameras.add_row(*_camera_row(camera))
+    requests = status.requests
     return Group(
-        cameras,
+        *((cameras,) if status.cameras or requests is None else ()),
         *(Text(camera.reason, style=_STYLES[camera.state]) for camera in status.cameras if camera.reason),
         *(
             Text(f"camera {camera.name} is decoded by the {camera.decoder}", style="yellow")
@@ -38,6 +39,7 @@ def status_table(status: AgentStatus) -> Group:
             if ": " in camera.decoder  # and why not by what the profile names
         ),
         *(Text(sink_line(sink), style="yellow" if sink.trouble else "dim") for sink in status.sinks),
+        *(() if requests is None else (Text(requests_line(requests), style=_request_style(requests)),)),
         Text(process_line(status), style="dim"),
     )
 
@@ -52,6 +54,8 @@ def status_lines(status: AgentStatus) -> Iterator[str]:
         )
     for sink in status.sinks:
         yield sink_line(sink)
+    if status.requests is not None:
+        yield requests_line(status.requests)
 
 
 def counts(camera: CameraStatus) -> str:
@@ -70,6 +74,22 @@ def sink_line(sink: SinkStatus) -> str:
     dropped = f", {sink.dropped} dropped" if sink.dropped else ""
     trouble = f": {sink.trouble}" if sink.trouble else ""
     return f"sink {sink.name}: {sink.written} {sink.what} written{waiting}{dropped}{trouble}"
+
+
+def requests_line(requests: RequestStatus) -> str:
+    """Write how the door and the cloud behind it are doing."""
+    answered = (
+        ", ".join(f"{count} {route}" for route, count in sorted(requests.answered.items())) or "none yet"
+    )
+    cloud = f"; cloud {requests.cloud}" if requests.cloud else ""
+    owed = f", {requests.owed} owed to it" if requests.owed else ""
+    dropped = f", {requests.dropped} dropped" if requests.dropped else ""
+    trouble = f": {requests.trouble}" if requests.trouble else ""
+    return f"door {requests.door}: answered {answered}{cloud}{owed}{dropped}{trouble}"
+
+
+def _request_style(requests: RequestStatus) -> str:
+    return "yellow" if requests.trouble or requests.cloud not in {"", "online"} else "dim"
 
 
 def process_line(status: AgentStatus) -> str:

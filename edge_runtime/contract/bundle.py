@@ -14,7 +14,7 @@ from edge_runtime.contract.task import Declared, Head, ImageInput, TaskSpec
 
 
 class Format(StrEnum):
-    """A model file format; a folder where the format is one (openvino, coreml)."""
+    """A model file format; a folder where the format is one (openvino, coreml, genai)."""
 
     ONNX = "onnx"
     ORT = "ort"
@@ -23,6 +23,7 @@ class Format(StrEnum):
     COREML = "coreml"
     AIMODEL = "aimodel"
     TFJS = "tfjs"
+    GENAI = "genai"
 
 
 class Precision(StrEnum):

@@ -3,13 +3,20 @@
     EdgeRuntimeError
     ├── ConfigError     a settings file, a flag or an environment variable is wrong
     ├── InputError      a picture, a tensor, a text or a recording is wrong
+    │   ├── UnknownModelError   nothing of that name or version is served here
+    │   └── TooLargeError       more bytes, elements or tokens than are taken
+    ├── RefusedError    a policy forbids the only way to an answer
+    │   └── UnauthorizedError   the caller did not say who it is, or may not
     ├── BundleError     a model file, its manifest, its labels or its digest is wrong
     ├── EngineError     an inference engine is missing, or refused or failed to run a model
     ├── ConversionError a converter refused, failed, ran out of time or memory; names the operator if it can
     ├── StorageError    a disk is full, read-only or broken
     ├── UpdateError     an update was refused, failed or was rolled back
     └── RemoteError     something across a wire failed; says whether trying again can help
-        └── CameraError     a camera refused, vanished or sent what cannot be decoded
+        ├── CameraError     a camera refused, vanished or sent what cannot be decoded
+        ├── OverloadedError no room now; says when there may be
+        │   └── QuotaError      the caller's own share is used up
+        └── DeadlineError   no answer in the time that the caller gave
 
 A message names what was expected, what came and what to do. This module knows no HTTP status and no
 exit code: the shells (endpoints, the command line) map the classes.
@@ -56,6 +63,22 @@ class ConfigError(EdgeRuntimeError):
 
 class InputError(EdgeRuntimeError):
     """A picture, a tensor, a text or a recording is not what the model or the pipeline takes."""
+
+
+class UnknownModelError(InputError):
+    """Nothing of that name or version is served here."""
+
+
+class TooLargeError(InputError):
+    """A request has more bytes, elements or tokens than are taken."""
+
+
+class RefusedError(EdgeRuntimeError):
+    """A policy forbids the only way to an answer: data that may not leave, a cloud that may not be asked."""
+
+
+class UnauthorizedError(RefusedError):
+    """The caller did not say who it is, or is not known."""
 
 
 class BundleError(EdgeRuntimeError):
@@ -130,3 +153,33 @@ class RemoteError(EdgeRuntimeError):
 
 class CameraError(RemoteError):
     """A camera refused, vanished or sent what cannot be decoded."""
+
+
+class OverloadedError(RemoteError):
+    """There is no room for this request now.
+
+    Args:
+        problem: As for `EdgeRuntimeError`.
+        retry_after_s: When there may be, in seconds from now.
+        got: As for `EdgeRuntimeError`.
+    """
+
+    def __init__(self, problem: str, *, retry_after_s: float, got: str | None = None) -> None:
+        super().__init__(problem, retryable=True, got=got, do=f"Try again in {retry_after_s:.3g} s")
+        self.retry_after_s = retry_after_s
+
+
+class QuotaError(OverloadedError):
+    """The caller has used up what it may ask for now."""
+
+
+class DeadlineError(RemoteError):
+    """There is no answer in the time that the caller gave.
+
+    Args:
+        problem: As for `EdgeRuntimeError`.
+        got: As for `EdgeRuntimeError`.
+    """
+
+    def __init__(self, problem: str, *, got: str | None = None) -> None:
+        super().__init__(problem, retryable=False, got=got, do="Give it more time, or a smaller model")

@@ -4,6 +4,7 @@ Nothing here computes; arrays are written once by their maker and read-only by a
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -90,6 +91,91 @@ class Classification:
     classes: ClassIds
     scores: Scores
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextClassification:
+    """The best classes of one text.
+
+    Args:
+        classes: (k,) int32, best first.
+        scores: (k,) float32.
+        labels: The names of all classes of the model.
+        tokens: How many the model saw, special ones included.
+        truncated: Whether the text was longer than the model takes, so that its end does not count.
+        windows: Parts of the text that the model looked at one by one.
+    """
+
+    classes: ClassIds
+    scores: Scores
+    labels: tuple[str, ...]
+    tokens: int
+    truncated: bool
+    windows: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A labelled part of a text.
+
+    Args:
+        label: What it is.
+        start: First character, from 0.
+        end: The character after the last one.
+        text: Those characters.
+        score: In [0, 1], the mean of its tokens.
+    """
+
+    label: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """All labelled parts of one text, in the order of the text.
+
+    Args:
+        entities: The parts; they do not overlap.
+        tokens: How many the model saw, special ones included.
+        truncated: Whether the text was longer than the model takes, so that its end was not looked at.
+        windows: Parts of the text that the model looked at one by one.
+    """
+
+    entities: tuple[Entity, ...]
+    tokens: int
+    truncated: bool
+    windows: int = 1
+
+
+class Finish(StrEnum):
+    """Why a generated text ends."""
+
+    STOP = "stop"
+    """The model ended it, or a stop sequence came."""
+    LENGTH = "length"
+    """The number of tokens asked for, or the model's context, is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generated text.
+
+    Args:
+        text: Without the prompt and without the stop sequence that ended it.
+        finish: Why it ends.
+        prompt_tokens: Tokens of the prompt.
+        tokens: Tokens of the answer, the one that ends it left out.
+        probability: The mean of its tokens' probabilities, as the model saw them; 1 where nobody counted.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    tokens: int
+    probability: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

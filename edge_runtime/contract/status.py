@@ -98,6 +98,29 @@ class SinkStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestStatus:
+    """The door and the cloud behind it, now.
+
+    Args:
+        door: Its address; empty: there is none.
+        answered: By route: `local`, `cloud`, `refuse`.
+        models: By name: the variant that is open, or why none is.
+        cloud: `online`, `offline` or `breaker open`; empty: there is none.
+        owed: Requests that wait in the outbox.
+        dropped: Requests that the outbox dropped, for room or for age.
+        trouble: Why the outbox does not drain, or cannot be read; empty when it does.
+    """
+
+    door: str = ""
+    answered: Mapping[str, int] = field(default_factory=dict[str, int])
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    cloud: str = ""
+    owed: int = 0
+    dropped: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """The whole agent, now."""
 
@@ -107,3 +130,5 @@ class AgentStatus:
     cpu_cores: float
     """Cores busy since the start, all threads of this process."""
     rss_bytes: int
+    requests: RequestStatus | None = None
+    """None: the agent has no door."""

@@ -144,6 +144,68 @@ class TextInput(Declared):
     pad: Literal["longest", "max_length"] = Field(
         default="longest", description="max_length for a model of fixed shape"
     )
+    overflow: Literal["truncate", "window", "refuse"] = Field(
+        default="truncate",
+        description="a longer text: its end is cut, and the answer says so; the model looks at overlapping"
+        " windows of it; or it is refused",
+    )
+    overlap: int = Field(default=32, ge=0, description="tokens that two neighbouring windows share")
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Self:
+        if self.overflow == "window" and self.overlap >= self.max_length:
+            raise ValueError(f"overlap must be below max_length {self.max_length}, got {self.overlap}")
+        return self
+
+
+class TextClassificationSpec(Declared):
+    """Texts in, classes with scores out, best first. Windows of a long text are averaged."""
+
+    kind: Literal["text-classification"]
+    input: TextInput = TextInput()
+    labels: tuple[str, ...] = Field(min_length=1)
+    output: TensorName | None = None
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    top_k: int = Field(default=5, ge=1)
+
+
+class TokenClassificationSpec(Declared):
+    """Texts in, labelled spans out (named entities).
+
+    Labels `B-X` and `I-X` make spans of `X` (IOB2); others are a class of their own.
+    """
+
+    kind: Literal["token-classification"]
+    input: TextInput = TextInput()
+    labels: tuple[str, ...] = Field(min_length=1)
+    output: TensorName | None = None
+    outside: str = Field(default="O", description="the label of tokens that belong to no span")
+    min_score: float = Field(default=0.0, ge=0, le=1, description="spans below are left out")
+
+
+class GenerationSpec(Declared):
+    """Text in, text out, token by token, by a decoder that keeps the past of its attention.
+
+    The model takes `input_ids`, and `attention_mask` and `position_ids` if it wants them, and for each layer
+    `past_key_values.{layer}.key` and `.value`; it gives `logits` `(1, length, vocabulary)` and
+    `present.{layer}.key` and `.value` (the names of Hugging Face's ONNX exports).
+    """
+
+    kind: Literal["generation"]
+    context_length: int = Field(ge=2, description="tokens of prompt and answer together, at most")
+    end_tokens: tuple[str, ...] = Field(min_length=1, description="tokens that end an answer, as written")
+    chat_template: str | None = Field(
+        default=None, description="Jinja template from messages to a prompt; absent: completions only"
+    )
+    max_tokens: int = Field(default=256, ge=1, description="of an answer, where the caller names no number")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0: always the likeliest token")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    prompt_at_once: int = Field(
+        default=512,
+        ge=1,
+        description="tokens of a prompt that are read together; 1 for a model quantized dynamically, which"
+        " rounds each token by the largest number of all that are read with it",
+    )
 
 
 class EmbeddingSpec(Declared):
@@ -166,5 +228,15 @@ class TensorsSpec(Declared):
 
 
 TaskSpec = Annotated[
-    DetectionSpec | ClassificationSpec | EmbeddingSpec | TensorsSpec, Field(discriminator="kind")
+    DetectionSpec
+    | ClassificationSpec
+    | TextClassificationSpec
+    | TokenClassificationSpec
+    | EmbeddingSpec
+    | GenerationSpec
+    | TensorsSpec,
+    Field(discriminator="kind"),
 ]
+
+TextSpec = TextClassificationSpec | TokenClassificationSpec | EmbeddingSpec
+"""The tasks that a text's tokens are enough for: one run of the model (or one a window) is the answer."""

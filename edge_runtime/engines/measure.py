@@ -66,10 +66,23 @@ class Runner:
             fp32: The same model's fp32 variant, measured in turns with this one.
         """
         p50_ms, p95_ms = (float(value) for value in np.percentile(self.wall_ms, (50, 95)))
-        times_fp32 = None if fp32 is None else p50_ms / float(np.median(fp32.wall_ms))
+        times_fp32 = None if fp32 is None else _paired(self.wall_ms, fp32.wall_ms)
         return Latency(
             p50_ms=p50_ms, p95_ms=p95_ms, threads=threads, runs=len(self.wall_ms), times_fp32=times_fp32
         )
+
+
+def _paired(own_ms: Sequence[float], other_ms: Sequence[float]) -> float:
+    """Give the median ratio of turns that followed each other: both felt the same load, which changes.
+
+    The ratio of the two medians would not do: the faster model goes on alone when the other has had its time.
+    """
+    count = max(1, min(len(own_ms), len(other_ms)) // TURN_RUNS)
+    own, other = (
+        [np.median(part) for part in np.array_split(one[: count * TURN_RUNS], count)]
+        for one in (own_ms, other_ms)
+    )
+    return float(np.median(np.divide(own, other)))
 
 
 def measure_in_turns(runners: Sequence[Runner], seconds: float, runs: int | None = None) -> None:

@@ -68,6 +68,30 @@ class OnnxRuntimeSession:
                 raise EngineError(f"onnxruntime failed to run {self._model}: {brief(error)}") from error
         return dict(zip(self._names, outputs, strict=True))
 
+    def bind(self) -> Any:
+        """Make an IO binding, for callers that keep tensors in the vendor's memory from run to run.
+
+        Raises:
+            EngineError: The session is closed.
+        """
+        with self._gate:
+            return self._vendor.io_binding()
+
+    def run_bound(self, binding: Any) -> None:
+        """Run the model once on what is bound.
+
+        Args:
+            binding: Of `bind`, for this caller alone.
+
+        Raises:
+            EngineError: The engine failed, or the session is closed.
+        """
+        with self._gate, self._turn:
+            try:
+                self._vendor.run_with_iobinding(binding)
+            except Exception as error:
+                raise EngineError(f"onnxruntime failed to run {self._model}: {brief(error)}") from error
+
     def close(self) -> None:
         """Wait for runs under way and free the model."""
         self._gate.close()

@@ -17,6 +17,7 @@ ENGINES: dict[str, str] = {
     "litert": "edge_runtime.engines.litert:LiteRt",
     "openvino": "edge_runtime.engines.openvino:OpenVino",
     "coreml": "edge_runtime.engines.coreml:CoreMl",
+    "genai": "edge_runtime.engines.genai:GenAi",
 }
 """Name -> `module:Class`, in the order in which equals are preferred."""
 
@@ -26,6 +27,7 @@ FORMATS: Mapping[str, tuple[Format, ...]] = MappingProxyType(
         "litert": (Format.TFLITE,),
         "openvino": (Format.OPENVINO, Format.ONNX),
         "coreml": (Format.COREML,),
+        "genai": (Format.GENAI,),
     }
 )
 """The formats each engine opens, best first."""
@@ -36,6 +38,7 @@ DEFAULT_PROVIDER: Mapping[str, str] = MappingProxyType(
         "litert": "XNNPACK",
         "openvino": "CPU",
         "coreml": "ALL",
+        "genai": "cpu",
     }
 )
 """What an engine runs on when nobody names a provider."""

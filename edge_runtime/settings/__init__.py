@@ -18,17 +18,22 @@ from edge_runtime.settings.model import (
     ZoneSettings,
 )
 from edge_runtime.settings.problems import SettingsError
+from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
 
 __all__ = [
     "AgentSettings",
     "CameraSettings",
+    "CloudSettings",
+    "DoorSettings",
     "EngineSettings",
     "JsonlSinkSettings",
     "LineSettings",
     "ModelSettings",
     "MotionSettings",
     "MqttSinkSettings",
+    "OutboxSettings",
     "ReportSinkSettings",
+    "RouteSettings",
     "SettingsError",
     "SinkSettings",
     "TrackerSettings",

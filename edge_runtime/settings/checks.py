@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from edge_runtime.contract.errors import ConfigError
-from edge_runtime.contract.task import EmbeddingSpec, TaskSpec
+from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec, TaskSpec
 from edge_runtime.settings.document import Document
 from edge_runtime.settings.model import (
     AgentSettings,
@@ -106,7 +106,7 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
 
 
 def _labels(task: TaskSpec) -> tuple[str, ...]:
-    return () if isinstance(task, EmbeddingSpec) else task.labels
+    return () if isinstance(task, EmbeddingSpec | GenerationSpec) else task.labels
 
 
 def _unknown(place: str, label: str, model: str, known: tuple[str, ...]) -> str:

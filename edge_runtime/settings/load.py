@@ -16,6 +16,7 @@ from edge_runtime.settings.checks import files, references
 from edge_runtime.settings.document import Document, read_document
 from edge_runtime.settings.model import AgentSettings
 from edge_runtime.settings.problems import Problem, SettingsError, dotted, explain
+from edge_runtime.settings.routes import purpose, routes
 
 OVERRIDES: Mapping[str, str] = {
     "EDGE_RUNTIME_SITE": "site",
@@ -58,7 +59,9 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> A
         problems += explain(error, document, AgentSettings.model_json_schema(by_alias=True))
     else:
         problems += files(settings)
+        problems += routes(settings)
     problems += references(document)
+    problems += purpose(document)
     if settings is None or problems:
         raise SettingsError(document, problems)
     return settings

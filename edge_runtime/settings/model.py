@@ -7,16 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
 
 from edge_runtime.analytics.zones import check_polygon
 from edge_runtime.bundle import shipped_bundle
@@ -24,55 +15,35 @@ from edge_runtime.contract.address import redact
 from edge_runtime.contract.bundle import Name
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import TaskSpec
-
-
-class Settings(BaseModel):
-    """Base of every block of the file: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    """Make a relative path relative to the folder of the settings file, which the loader passes down."""
-    context: dict[str, Path] = info.context or {}
-    return context.get("folder", Path()) / path.expanduser()
+from edge_runtime.settings.base import Fraction, OwnPath, Seconds, Settings, beside_the_file, refuse
+from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
 
 
 def _source(source: str, info: ValidationInfo) -> str:
     scheme, mark, _ = source.partition("://")
     if not mark:
-        return str(_beside_the_file(Path(source), info))
+        return str(beside_the_file(Path(source), info))
     if scheme.lower() not in SCHEMES:
         near = get_close_matches(scheme.lower(), SCHEMES, n=1)
         hint = f"Did you mean '{near[0]}://'?" if near else "A file is named without a scheme."
-        raise _refuse(f"unknown scheme '{scheme}://'", f"one of {', '.join(SCHEMES)}", hint)
+        raise refuse(f"unknown scheme '{scheme}://'", f"one of {', '.join(SCHEMES)}", hint)
     return source
 
 
 def _profile(profile: str, info: ValidationInfo) -> str:
     if profile.endswith((".yaml", ".yml")):
-        return str(_beside_the_file(Path(profile), info))
+        return str(beside_the_file(Path(profile), info))
     return profile
 
 
 def _bundle(bundle: Path, info: ValidationInfo) -> Path:
-    return shipped_bundle(str(bundle)) or _beside_the_file(bundle, info)
-
-
-def _refuse(problem: str, expected: str, do: str) -> PydanticCustomError:
-    """Make an error whose parts the loader shows as `EdgeRuntimeError` does."""
-    return PydanticCustomError("refused", "{problem}", {"problem": problem, "expected": expected, "do": do})
+    return shipped_bundle(str(bundle)) or beside_the_file(bundle, info)
 
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 """Of camera addresses; anything else is a path."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Fraction, Fraction]
-Seconds = Annotated[float, Field(ge=0)]
-OwnPath = Annotated[Path, AfterValidator(_beside_the_file)]
 Labels = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=1000)]
 
 
@@ -82,7 +53,7 @@ def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
     except ConfigError as error:
         # The place in the file, which comes first, names the zone.
         problem = error.problem.removeprefix("zone 'polygon'").removeprefix(": ")
-        raise _refuse(problem or f"{len(points)} corners", error.expected or "", error.do or "") from error
+        raise refuse(problem or f"{len(points)} corners", error.expected or "", error.do or "") from error
     return points
 
 
@@ -105,7 +76,7 @@ class EngineSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """A model that cameras can use: a bundle, or a bare file with its task."""
+    """A model that cameras and requests can use: a bundle, or a bare file with its task."""
 
     bundle: Annotated[Path, AfterValidator(_bundle)] | None = Field(
         default=None,
@@ -123,17 +94,27 @@ class ModelSettings(Settings):
     )
     labels: Labels = Field(default=(), description="keep only these classes; empty: all the model knows")
     engine: EngineSettings = EngineSettings()
+    route: RouteSettings = Field(
+        default=RouteSettings(), description="who answers a request to this model: the device, or the cloud"
+    )
+
+    @property
+    def here(self) -> bool:
+        """Whether the device has the model at all."""
+        return self.bundle is not None or self.file is not None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
+        if self.route.policy == "cloud_only" and not self.here and self.task is None:
+            return self
         if (self.bundle is None) == (self.file is None):
-            raise _refuse(
+            raise refuse(
                 "neither `bundle` nor `file`" if self.bundle is None else "both `bundle` and `file`",
                 "exactly one of them",
                 "Name a bundle, or a model file with its task.",
             )
         if (self.task is None) != (self.file is None):
-            raise _refuse(
+            raise refuse(
                 "`task` is missing" if self.task is None else "`task` beside a bundle, which has its own",
                 "`task` with `file`, and only there",
                 "A bare model file needs a task; a bundle brings one.",
@@ -204,9 +185,9 @@ class LineSettings(Settings):
     @model_validator(mode="after")
     def _two_of_each(self) -> Self:
         if self.start == self.end:
-            raise _refuse("`from` and `to` are the same point", "two points", "Move one of them.")
+            raise refuse("`from` and `to` are the same point", "two points", "Move one of them.")
         if self.a_to_b == self.b_to_a:
-            raise _refuse(
+            raise refuse(
                 f"both directions are called '{self.a_to_b}'",
                 "two words",
                 "Give each direction its own word.",
@@ -250,7 +231,7 @@ class CameraSettings(Settings):
     def _tracks_outlive_a_frame(self) -> Self:
         pause_s = 1 / self.fps if self.fps else 0
         if self.tracker.max_lost_s <= pause_s:
-            raise _refuse(
+            raise refuse(
                 f"tracks end after {self.tracker.max_lost_s:g} s, but pictures are {pause_s:g} s apart",
                 "`tracker.max_lost_s` longer than that",
                 "Raise it, or `fps`.",
@@ -295,9 +276,9 @@ class MqttSinkSettings(Settings):
     def _whole_tls(self) -> Self:
         files = (self.ca_file, self.cert_file, self.key_file)
         if not self.tls and any(files):
-            raise _refuse("certificates without `tls`", "`tls: true`", "Set it, or drop the files.")
+            raise refuse("certificates without `tls`", "`tls: true`", "Set it, or drop the files.")
         if (self.cert_file is None) != (self.key_file is None):
-            raise _refuse(
+            raise refuse(
                 "`cert_file` and `key_file`", "both or neither", "A certificate works only with its key."
             )
         return self
@@ -328,7 +309,7 @@ SinkSettings = Annotated[
 
 
 class AgentSettings(Settings):
-    """The cameras, models and sinks of one store."""
+    """The cameras, models and sinks of one store, and its door for requests."""
 
     version: Literal[1] = Field(description="of this file's format")
     site: Name = Field(description="this store's name; part of every event and topic")
@@ -342,6 +323,23 @@ class AgentSettings(Settings):
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
         default="auto", description="inferences at the same time; auto: one a core"
     )
-    models: dict[Name, ModelSettings] = Field(min_length=1, description="by the name cameras use")
-    cameras: dict[Name, CameraSettings] = Field(min_length=1, description="by name")
+    models: dict[Name, ModelSettings] = Field(
+        min_length=1, description="by the name that cameras and requests use"
+    )
+    cameras: dict[Name, CameraSettings] = Field(
+        default_factory=dict[Name, CameraSettings], description="by name; none needed where there is a `door`"
+    )
     sinks: tuple[SinkSettings, ...] = Field(default=(), description="where events and pictures go")
+    door: DoorSettings | None = Field(
+        default=None, description="where applications on this device send requests; absent: nowhere"
+    )
+    cloud: CloudSettings | None = Field(
+        default=None, description="who is asked where the device cannot answer well; absent: nobody"
+    )
+    outbox: OutboxSettings = Field(
+        default=OutboxSettings(), description="what is owed to the cloud while it is away"
+    )
+    memory_budget_mb: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="MB that models for requests may take together; absent: as the device profile says",
+    )

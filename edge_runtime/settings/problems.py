@@ -16,7 +16,7 @@ from edge_runtime.contract.errors import ConfigError, EdgeRuntimeError
 from edge_runtime.settings.document import Document, Keys
 from edge_runtime.settings.schema import Schema, known_keys
 
-_SECRET_KEYS = frozenset({"password"})
+_SECRET_KEYS = frozenset({"password", "token"})
 _NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64 of them"
 
 

@@ -14,7 +14,7 @@ from edge_runtime.tasks.text import TextTensors, Tokens
 
 
 class EmbeddingTask:
-    """A text encoder, by declaration."""
+    """A text encoder, by declaration. Vectors of windows are averaged by the tokens each adds."""
 
     def __init__(
         self,
@@ -38,24 +38,24 @@ class EmbeddingTask:
         self._spec = spec
         self._text = TextTensors(spec.input, inputs, tokenizer)
         self._output = assign_outputs({"output": spec.output}, outputs)["output"]
-        self._check(self._output.spec.shape, None)
+        self._check(self._output.spec.shape, (1, None))
 
     def preprocess(self, x: str) -> tuple[Tensors, Tokens]:
-        """Make the model's input of a text; see `Task.preprocess`."""
+        """Make the model's input of a text, a row for each window of it; see `Task.preprocess`."""
         return self._text.fill(x)
 
     def postprocess(self, y: Tensors, undo: Tokens) -> Embedding:
         """Make one vector of the model's output; see `Task.postprocess`."""
         output = self._output.read(y)
-        self._check(output.shape, len(undo.mask))
+        self._check(output.shape, undo.mask.shape)
         self._output.finite(output)
-        vector = self._pooled(output[0], undo.mask).astype(np.float32)
+        vector = (undo.weights @ self._pooled(output, undo.mask)).astype(np.float32, copy=False)
         if self._spec.normalize:
             vector /= max(float(np.linalg.norm(vector)), 1e-12)
-        return Embedding(vector, int(undo.mask.sum()), undo.truncated)
+        return Embedding(vector, undo.count, undo.truncated)
 
-    def _check(self, shape: Sequence[int | None], length: int | None) -> None:
-        wanted = (1, None) if self._spec.pooling == "none" else (1, length, None)
+    def _check(self, shape: Sequence[int | None], rows: tuple[int, int | None]) -> None:
+        wanted = (rows[0], None) if self._spec.pooling == "none" else (*rows, None)
         if len(shape) != len(wanted):
             have = "one vector" if len(shape) == 2 else "a vector for each token"
             do = (
@@ -67,10 +67,11 @@ class EmbeddingTask:
         self._output.require(shape, wanted)
 
     def _pooled(self, output: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Make one vector a window, `(windows, size)`."""
         match self._spec.pooling:
             case "none":
                 return output
             case "cls":
-                return output[mask.argmax()]  # the first token that is none of the padding
+                return output[np.arange(len(mask)), mask.argmax(axis=1)]  # the first that is no padding
             case "mean":
-                return output[mask].mean(axis=0)
+                return np.stack([row[some].mean(axis=0) for row, some in zip(output, mask, strict=True)])

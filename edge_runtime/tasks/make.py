@@ -9,8 +9,11 @@ from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
     EmbeddingSpec,
+    GenerationSpec,
     TaskSpec,
     TensorsSpec,
+    TextClassificationSpec,
+    TokenClassificationSpec,
 )
 from edge_runtime.contract.tensors import TensorSpec
 from edge_runtime.tasks.base import Task, VisionTask
@@ -18,6 +21,8 @@ from edge_runtime.tasks.classification import ClassificationTask
 from edge_runtime.tasks.detection import DetectionTask
 from edge_runtime.tasks.embedding import EmbeddingTask
 from edge_runtime.tasks.tensors_task import TensorsTask
+from edge_runtime.tasks.text_classification import TextClassificationTask
+from edge_runtime.tasks.token_classification import TokenClassificationTask
 
 
 def make_task(
@@ -51,7 +56,7 @@ def make_task(
                     "labels to keep", expected="none for a classifier", got=", ".join(sorted(keep))
                 )
             return ClassificationTask(spec, inputs, outputs, min_score=min_score)
-        case EmbeddingSpec() | TensorsSpec():
+        case _:
             raise ConfigError(
                 "a model for pictures",
                 expected="a detection or classification model",
@@ -82,19 +87,40 @@ def make_any_task(
 
     Raises:
         BundleError: Declaration and model do not belong together, or a text model has no tokenizer.
+        ConfigError: The model generates texts: tensors in and tensors out are no answer of it.
         EngineError: A text model, and the library `tokenizers` is missing.
     """
     match spec:
+        case TextClassificationSpec():
+            return TextClassificationTask(spec, inputs, outputs, require_tokenizer(tokenizer))
+        case TokenClassificationSpec():
+            return TokenClassificationTask(spec, inputs, outputs, require_tokenizer(tokenizer))
         case EmbeddingSpec():
-            if tokenizer is None:
-                raise BundleError(
-                    "a text model",
-                    expected="a tokenizer",
-                    got="none",
-                    do="Build the bundle with its tokenizer.json",
-                )
-            return EmbeddingTask(spec, inputs, outputs, tokenizer)
+            return EmbeddingTask(spec, inputs, outputs, require_tokenizer(tokenizer))
         case TensorsSpec():
             return TensorsTask(spec, inputs, outputs)
         case DetectionSpec() | ClassificationSpec():
             return make_task(spec, inputs, outputs, min_score=min_score)
+        case GenerationSpec():
+            raise ConfigError(
+                "a model that answers in one run",
+                expected="any other kind",
+                got=f"a model of kind '{spec.kind}'",
+                do="Ask it with `edge-runtime predict` or a runtime",
+            )
+
+
+def require_tokenizer(tokenizer: Path | None) -> Path:
+    """Refuse a text model without its tokenizer.
+
+    Raises:
+        BundleError: There is none.
+    """
+    if tokenizer is None:
+        raise BundleError(
+            "a text model",
+            expected="a tokenizer",
+            got="none",
+            do="Build the bundle with its tokenizer.json",
+        )
+    return tokenizer

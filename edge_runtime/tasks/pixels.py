@@ -12,7 +12,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edge_runtime.contract.errors import BundleError
+from edge_runtime.contract.errors import BundleError, InputError
 from edge_runtime.contract.frame import Picture, PixelFormat, Plane
 from edge_runtime.contract.task import ImageInput
 from edge_runtime.contract.tensors import Array, TensorSpec, format_shape
@@ -76,6 +76,8 @@ class ImageTensor:
         Raises:
             InputError: The planes of the picture are not what its format and size say.
         """
+        if not isinstance(picture, Picture):  # pyright: ignore[reportUnnecessaryIsInstance] - callers read JSON
+            raise InputError("input", expected="a picture", got=type(picture).__name__)
         check_planes(picture)
         desk = self._desk(picture)
         desk.fitter.write(picture, desk.pixels)

@@ -12,7 +12,17 @@ import numpy as np
 
 from edge_runtime.contract.errors import InputError
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from edge_runtime.contract.request import Prompt
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    EmbeddingSpec,
+    GenerationSpec,
+    TaskSpec,
+    TensorsSpec,
+    TextClassificationSpec,
+    TokenClassificationSpec,
+)
 from edge_runtime.contract.tensors import Array
 
 PICTURES = "pictures"
@@ -74,12 +84,18 @@ def read_rows(path: Path) -> dict[str, list[Array]]:
         raise InputError(
             f"rows {path}",
             expected="an .npz file of plain arrays, rows first",
-            got=str(error),
-            do="Write it with numpy.savez",
+            got=why_unreadable(error),
+            do="Write it with numpy.savez, of arrays of numbers or texts",
         ) from error
     for name, parts in ragged.items():
         rows[name] = [parts[index] for index in sorted(parts)]
     return rows
+
+
+def why_unreadable(error: Exception) -> str:
+    """Say why NumPy does not read a file, without its advice to load pickles, which can run any code."""
+    said = str(error)
+    return "Python objects (pickled), or no file of NumPy's" if "pickle" in said else said
 
 
 def raw_inputs(rows: Rows, spec: TaskSpec) -> list[Any]:
@@ -90,7 +106,8 @@ def raw_inputs(rows: Rows, spec: TaskSpec) -> list[Any]:
         spec: The task.
 
     Returns:
-        Pictures; texts; or, for a task of tensors, a mapping of arrays with a batch axis of 1 for each row.
+        Pictures; texts; prompts of a task of generation; or, for a task of tensors, a mapping of arrays with
+        a batch axis of 1 for each row.
 
     Raises:
         InputError: What the task takes is not there, or the arrays have different numbers of rows.
@@ -98,9 +115,11 @@ def raw_inputs(rows: Rows, spec: TaskSpec) -> list[Any]:
     match spec:
         case DetectionSpec() | ClassificationSpec():
             return [Picture.from_bgr(np.ascontiguousarray(row)) for row in _of(rows, PICTURES)]
-        case EmbeddingSpec():
+        case TextClassificationSpec() | TokenClassificationSpec() | EmbeddingSpec():
             return [str(row) for row in _of(rows, TEXTS)]
-        case _:
+        case GenerationSpec():
+            return [Prompt(text=str(row)) for row in _of(rows, TEXTS)]
+        case TensorsSpec():
             tensors = {name: some for name, some in rows.items() if name not in {LABELS, PAIRS}}
             counts = {len(some) for some in tensors.values()}
             if len(counts) != 1:

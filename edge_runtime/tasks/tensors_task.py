@@ -1,6 +1,6 @@
 """Tensors: the model's own arrays in and out, as real numbers. Runs no model, interprets nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class TensorsTask:
         Raises:
             InputError: A name, a dtype or a shape is not what the model takes.
         """
+        if not isinstance(x, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers read JSON
+            raise InputError("input", expected="tensors by name", got=type(x).__name__)
         given = {plain_name(name): array for name, array in x.items()}
         if len(self._inputs) == 1 and len(given) == 1:
             given = {plain_name(self._inputs[0].name): next(iter(given.values()))}

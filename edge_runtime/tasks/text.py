@@ -1,6 +1,7 @@
 """From a text to the input tensors of a model, by the bundle's own `tokenizer.json`. Runs no model.
 
-Needs the library `tokenizers`, imported when the first text model is opened.
+A text that is longer than the model takes is cut, looked at in overlapping windows, or refused, as the
+declaration says; what became of it stands in `Tokens`.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract.errors import BundleError, EngineError, InputError
+from edge_runtime.contract.errors import BundleError, InputError, TooLargeError
 from edge_runtime.contract.task import TextInput
 from edge_runtime.contract.tensors import Array, TensorSpec
 from edge_runtime.tasks.names import plain_name
+from edge_runtime.tasks.tokenizer import load_tokenizer, require_text
 
 IDS = "input_ids"
 MASK = "attention_mask"
@@ -26,15 +28,44 @@ _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What became of a text.
+    """What became of a text. Windows are rows; a text that fits is one row.
 
     Args:
-        mask: (length,) bool, where the tensor holds tokens and not padding.
+        text: The text.
+        mask: (windows, length) bool, where the tensor holds tokens and not padding.
+        inside: (windows, length) bool, where these tokens are of the text, and not special ones.
+        offsets: (windows, length, 2) int32, the first character of each token and the one after its last.
+        words: (windows, length) int32, the word of the text, by the tokenizer's count, -1 for none.
+        overlap: Tokens that two neighbouring windows share.
         truncated: Whether the text was longer than the model takes, and its end is missing.
     """
 
+    text: str
     mask: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+    offsets: NDArray[np.int32]
+    words: NDArray[np.int32]
+    overlap: int
     truncated: bool
+
+    @property
+    def count(self) -> int:
+        """Tokens the model saw, each counted once, special ones of the first window included."""
+        return int(self.mask[0].sum()) + int(self.fresh[1:].sum())
+
+    @property
+    def fresh(self) -> NDArray[np.int64]:
+        """(windows,) int64: tokens of the text that no window before this one had."""
+        counts = self.inside.sum(axis=1)
+        counts[1:] -= self.overlap
+        return counts
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(windows,) float32, sum 1: what each window counts in a mean, by the tokens it adds."""
+        if len(self.mask) == 1:
+            return np.ones(1, np.float32)
+        return (self.fresh / self.fresh.sum()).astype(np.float32)
 
 
 class TextTensors:
@@ -56,42 +87,79 @@ class TextTensors:
         self._length = _fixed_length(spec, self._inputs)
         if self._length is None and spec.pad == "max_length":
             self._length = spec.max_length
-        self._max_length = spec.max_length
-        self._tokenizer, self._pad_id, self._pad_left = _load(tokenizer, spec.max_length)
+        self._spec = spec
+        self._overlap = spec.overlap if spec.overflow == "window" else 0
+        self._tokenizer, self._pad_id, self._pad_left = _load(tokenizer, spec, self._overlap)
 
     def fill(self, text: str) -> tuple[dict[str, Array], Tokens]:
         """Make the tensors.
 
         Args:
-            text: Any length; what is over `max_length` tokens is cut, and said so.
+            text: Any length, unless the declaration refuses what is over `max_length` tokens.
 
         Returns:
-            Each (1, length), int32 or int64 as the model takes it.
+            Each (windows, length), int32 or int64 as the model takes it; one window for a text that fits.
 
         Raises:
             InputError: It is no text, or a text without tokens.
+            TooLargeError: It is longer than the model takes, and the declaration refuses such texts.
         """
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers read JSON
-            raise InputError("text", expected="a string", got=type(text).__name__)
-        found = self._tokenizer.encode(text)
-        count = len(found.ids)
-        if not count:
+        found = self._tokenizer.encode(require_text(text))
+        if not len(found.ids):
             raise InputError("text", expected="at least one token", got=repr(text[:40]))
-        length = count if self._length is None else self._length
-        spot = slice(length - count, length) if self._pad_left else slice(0, count)
-        tensors: dict[str, Array] = {}
-        for role, values, pad in (
-            (IDS, found.ids, self._pad_id),
-            (MASK, found.attention_mask, 0),
-            (TYPES, found.type_ids, 0),
-        ):
-            if role in self._inputs:
-                tensor = np.full((1, length), pad, self._inputs[role].dtype)
-                tensor[0, spot] = values
-                tensors[self._inputs[role].name] = tensor
-        mask = np.zeros(length, np.bool_)
-        mask[spot] = found.attention_mask
-        return tensors, Tokens(mask, bool(found.overflowing))
+        rest = found.overflowing
+        if rest and self._spec.overflow == "refuse":
+            raise self._too_long([found, *rest])
+        windows = [found, *rest] if self._spec.overflow == "window" else [found]
+        length = self._length or len(found.ids)  # no window is longer than the first one
+        spots = [self._spot(len(window.ids), length) for window in windows]
+        tensors = {
+            tensor.name: self._filled(windows, spots, role, length, tensor.dtype)
+            for role, tensor in self._inputs.items()
+        }
+        truncated = bool(rest) and self._spec.overflow == "truncate"
+        return tensors, _tokens(
+            text, windows, spots, length=length, overlap=self._overlap, truncated=truncated
+        )
+
+    def _spot(self, count: int, length: int) -> slice:
+        return slice(length - count, length) if self._pad_left else slice(0, count)
+
+    def _filled(
+        self, windows: Sequence[Any], spots: Sequence[slice], role: str, length: int, dtype: str
+    ) -> Array:
+        filled = np.full((len(windows), length), self._pad_id if role == IDS else 0, dtype)
+        for row, spot, window in zip(filled, spots, windows, strict=True):
+            row[spot] = getattr(window, _ENCODED[role])
+        return filled
+
+    def _too_long(self, windows: Sequence[Any]) -> TooLargeError:
+        special = sum(windows[0].special_tokens_mask)
+        count = special + sum(len(window.ids) - sum(window.special_tokens_mask) for window in windows)
+        return TooLargeError(
+            "text",
+            expected=f"at most {self._spec.max_length} tokens",
+            got=f"{count} tokens",
+            do="Shorten it, or declare `overflow: window` in the model's task",
+        )
+
+
+_ENCODED = {IDS: "ids", MASK: "attention_mask", TYPES: "type_ids"}
+"""What the library calls each of the tensors."""
+
+
+def _tokens(
+    text: str, windows: Sequence[Any], spots: Sequence[slice], *, length: int, overlap: int, truncated: bool
+) -> Tokens:
+    shape = len(windows), length
+    mask, inside = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    offsets, words = np.zeros((*shape, 2), np.int32), np.full(shape, -1, np.int32)
+    for at, (window, spot) in enumerate(zip(windows, spots, strict=True)):
+        mask[at, spot] = window.attention_mask
+        inside[at, spot] = np.equal(window.special_tokens_mask, 0)
+        offsets[at, spot] = window.offsets
+        words[at, spot] = [-1 if word is None else word for word in window.word_ids]
+    return Tokens(text, mask, inside, offsets, words, overlap, truncated)
 
 
 def _by_role(inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
@@ -130,25 +198,22 @@ def _fixed_length(spec: TextInput, inputs: dict[str, TensorSpec]) -> int | None:
     return length
 
 
-def _load(file: Path, max_length: int) -> tuple[Any, int, bool]:
+def _load(file: Path, spec: TextInput, overlap: int) -> tuple[Any, int, bool]:
     """Open a tokenizer: itself, the id of its padding, and whether it pads on the left."""
-    try:
-        from tokenizers import Tokenizer  # noqa: PLC0415 - an extra, imported when it is asked for
-    except ImportError as error:
-        raise EngineError(
-            f"text models need the library 'tokenizers' ({error})",
-            do="Install it: pip install 'edge-runtime[text]'",
-        ) from error
-    try:
-        tokenizer: Any = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise BundleError(
-            f"tokenizer {file}", expected="a tokenizer.json of Hugging Face tokenizers", got=str(error)[:200]
-        ) from error
+    tokenizer = load_tokenizer(file)
     special = int(tokenizer.num_special_tokens_to_add(False))
-    if max_length <= special:
+    if spec.max_length <= special:
         raise BundleError(
-            "max_length", expected=f"more than the tokenizer's {special} special tokens", got=str(max_length)
+            "task.input.max_length",
+            expected=f"more than the tokenizer's {special} special tokens",
+            got=str(spec.max_length),
+            do="Declare the length the model was made for, 128 or more for most",
+        )
+    if overlap >= spec.max_length - special:
+        raise BundleError(
+            "overlap of windows",
+            expected=f"less than the {spec.max_length - special} tokens of a text that a window holds",
+            got=str(overlap),
         )
     declared: dict[str, Any] = tokenizer.padding or {}
     pad_id = declared.get("pad_id")
@@ -156,5 +221,5 @@ def _load(file: Path, max_length: int) -> tuple[Any, int, bool]:
         ids = (tokenizer.token_to_id(token) for token in _PAD_TOKENS)
         pad_id = next((known for known in ids if known is not None), 0)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    tokenizer.enable_truncation(spec.max_length, stride=overlap)
     return tokenizer, int(pad_id), declared.get("direction") == "left"

@@ -271,7 +271,8 @@ def test_no_silent_fallback(engine: Engine, open_graph: Open) -> None:
 
 
 def test_every_engine_is_under_test() -> None:
-    assert {engine for engine, _ in FORMS} == set(ENGINES)
+    # genai only generates, which tests/conformance/test_decoders.py is about.
+    assert {engine for engine, _ in FORMS} | {"genai"} == set(ENGINES)
 
 
 def test_the_registry_tells_the_formats(engine: Engine) -> None:

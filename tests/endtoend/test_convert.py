@@ -1,97 +1,33 @@
 """`edge-runtime convert`, whole: a torch module becomes a signed bundle whose variants answer as it does.
 
-Real exporters, real engines, child processes; a tiny net, so that it takes seconds. What cannot be converted
-is refused in one line.
+Real exporters, real engines, child processes; a tiny net, so that it takes seconds.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
+from converters.build import build, prepare
 from converters.bundle.sign import make_keys
+from converters.recipe_file import load_recipe
+from converters.store import StepStore
 from edge_runtime.bundle import open_bundle
-from edge_runtime.cli.app import app
 from edge_runtime.contract.bundle import Format, Precision
+from edge_runtime.contract.errors import ConfigError
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.registry import load_engine
 from edge_runtime.tasks.make import make_any_task
 from edge_runtime.tasks.rows import raw_inputs, read_rows
-
-PROFILE = """\
-name: kiosk
-title: A kiosk with everything
-cpu: {name: some, arch: x86_64, cores: 2, threads: 2, features: [avx_vnni]}
-memory_bytes: 4294967296
-memory_budget_bytes: 2147483648
-engines:
-  - {engine: onnxruntime, formats: [onnx], precisions: [int8, fp32]}
-  - {engine: openvino, formats: [openvino, onnx], precisions: [fp32]}
-  - {engine: coreml, formats: [coreml], precisions: [fp16]}
-target_latency_ms: 10
-facts: [{says: nothing, source: this test}]
-"""
-RECIPE = """\
-name: signs
-version: 2.1.0
-licence: Apache-2.0
-source:
-  module: tests.simulators.tiny_models:Classifier
-  inputs: [{name: image, shape: [1, 3, 16, 24]}]
-task:
-  kind: classification
-  input: {layout: nchw, scale: 0.00392156862745098, mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.4], fit: stretch}
-  labels: [a, b, c, d, e]
-samples: {path: pictures, labels: labels.csv, calibration: 8, verification: 8}
-profiles: [kiosk.yaml]
-budgets: {slower_than_fp32: 1000, agreement: 0.5, accuracy_drop: 1.0}
-"""
-
-
-@dataclass(frozen=True)
-class Called:
-    """What one call of the command line left."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-def call(folder: Path, *arguments: object) -> Called:
-    done = CliRunner().invoke(app, ["convert", *map(str, arguments)], env={"COLUMNS": "200"})
-    return Called(done.exit_code, done.stdout, done.stderr, folder)
+from tests.simulators.conversions import RECIPE, Called, call, furnish
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a user has it: pictures, labels, a profile, a recipe, a key."""
-    folder = tmp_path_factory.mktemp("convert")
-    (folder / "pictures").mkdir()
-    dice = np.random.default_rng(7)
-    rows = ["file,label"]
-    for at in range(16):
-        coarse = dice.integers(0, 256, (2, 3, 3), np.uint8)
-        picture = cv2.resize(coarse, (48, 32), interpolation=cv2.INTER_NEAREST)
-        cv2.imwrite(str(folder / "pictures" / f"{at:02}.png"), picture)
-        rows.append(f"{at:02}.png,{at % 5}")
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n", "utf-8")
-    (folder / "kiosk.yaml").write_text(PROFILE, "utf-8")
-    (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
-    make_keys(folder / "key.pem")
-    return folder
+    return furnish(tmp_path_factory.mktemp("convert"))
 
 
 @pytest.fixture(scope="module")
@@ -241,28 +177,14 @@ def test_a_dry_run_says_who_gets_what_and_why_and_runs_nothing(place: Path) -> N
     assert [step["id"] for step in document["steps"]][:2] == ["samples", "onnx-fp32"]
 
 
-def bad(place: Path, change: Callable[[str], str], *more: object) -> Called:
-    (place / "bad.yaml").write_text(change(RECIPE), "utf-8")
-    return call(place, place / "bad.yaml", "--out", place / "bad", "--cache", place / "cache", *more)
+def test_a_signature_that_fails_leaves_what_was_there(converted: Called, place: Path) -> None:
+    key, out = place / "lost.pem", place / "unsigned"
+    make_keys(key)
+    prepared = prepare(load_recipe(place / "recipe.yaml"))
 
+    def lose_the_key(step: str, share: float, doing: str) -> None:
+        key.unlink(missing_ok=True)
 
-@pytest.mark.parametrize(
-    ("old", "new", "code", "said"),
-    [
-        ("licence:", "license:", 3, "bad.yaml:3: license: unknown key. Did you mean 'licence'?"),
-        ("[kiosk.yaml]", "[raspberry-pi-6]", 3, "Did you mean 'raspberry-pi-5'?"),
-        ("module: tests.simulators.tiny_models:Classifier", "path: net.onnx", 4, "is damaged"),
-        ("module: tests.simulators.tiny_models:Classifier", "path: net.pkl", 9, "which can run any code"),
-        ("module: tests.simulators.tiny_models:Classifier", "path: net.tflite", 4, "got 0 bytes"),
-        ("tiny_models:Classifier", "tiny_models:Clasifier", 9, "has no 'Clasifier' to call"),
-        ("shape: [1, 3, 16, 24]", "shape: [1, 4, 16, 24]", 9, "features.0"),
-    ],
-)
-def test_bad_input_is_one_line_and_a_code(place: Path, old: str, new: str, code: int, said: str) -> None:
-    (place / "net.onnx").write_bytes(b"\x08\x08\x3a\xff\x7fcut")
-    (place / "net.pkl").write_bytes(b"\x80\x04.")
-    (place / "net.tflite").touch()
-    found = bad(place, lambda text: text.replace(old, new), "--format", "onnx")
-    assert found.code == code, found.err
-    assert said in found.out + found.err
-    assert "Traceback" not in found.err
+    with pytest.raises(ConfigError, match=r"lost\.pem"):
+        build(prepared, out, StepStore(place / "cache"), tell=lose_the_key, key=key)
+    assert not out.exists()

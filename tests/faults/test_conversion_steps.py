@@ -176,6 +176,27 @@ def test_a_crash_shows_where_it_was(store: StepStore) -> None:
     assert "in segfault" in log.read_text()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_nobody_foresaw_costs_its_step_only_and_is_in_its_log(store: StepStore, jobs: int) -> None:
+    outcomes = do(store, step("bad", "babble"), step("good"), step("above", needs=("bad",)), jobs=jobs)
+    failed = outcomes["bad"]
+    assert isinstance(failed, Failed)
+    assert failed.kind == "JSONDecodeError"
+    assert "step 'bad' failed in edge-runtime itself with JSONDecodeError: got Expecting value" in str(
+        failed.error
+    )
+    assert isinstance(outcomes["good"], Done)
+    assert outcomes["above"] == Skipped("bad")
+    assert failed.log is not None
+    log = failed.log.read_text()
+    assert log.startswith("so far so good\nTraceback")
+    assert "attempt.py" in log
+    assert log.splitlines()[-1] == failed.traceback[-1]
+    assert failed.traceback[-1].startswith("json.decoder.JSONDecodeError")
+    assert json.loads((failed.log.parent / "error.json").read_text())["error"]["kind"] == "JSONDecodeError"
+    assert clean(store)
+
+
 def test_a_memory_limit_is_kept_and_said(store: StepStore) -> None:
     failed = failure(store, "hoard", memory_bytes=1 << 30)
     assert "step 'bad' needs more memory than it may take: expected at most 1024 MiB" in str(failed.error)

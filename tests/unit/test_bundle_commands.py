@@ -42,13 +42,25 @@ def as_json(result: tuple[int, str, str]) -> Any:
 def test_show(call: Call, root: Path) -> None:
     code, text, _ = call("show", root)
     assert code == 0
-    for said in ("shop 1.2.3, detection", "onnx-fp32", "raspberry-pi-5", "5.0 ms", "top1 0.9", "too slow"):
+    for said in ("shop 1.2.3, detection", "onnx-fp32", "raspberry-pi-5", "5 ms", "top1 0.9", "too slow"):
         assert said in text
     assert "with the tokenizer, the golden inputs, the golden outputs; signed by nobody" in text
     assert as_json(call("show", root, "--json"))["variants"][0]["id"] == "tflite-int8"
     code, text, _ = call("show", "efficientdet-lite0")
     assert code == 0
     assert "and 84 more" in text
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_show_is_readable_on_a_narrow_terminal(
+    call: Call, root: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = call("show", root)[1].splitlines()
+    for said in ("openvino-fp32", "12 bytes", "5 ms", "10.0 MB", "cosine.scores 0.999", "a desk"):
+        assert any(said in line for line in lines), said
+    assert any("source.top1 0.91, top1 0.9" in line for line in lines)
+    assert max(map(len, lines)) <= columns
 
 
 def test_sign_pack_and_verify(call: Call, root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from converters.bundle.archive import pack
 from converters.bundle.sign import make_keys, sign
+from converters.bundle.verify import verify
 from edge_runtime import archive
 from edge_runtime.archive import open_any_bundle, unpack
 from edge_runtime.atomic import new_folder
@@ -17,6 +18,7 @@ from edge_runtime.bundle import MANIFEST
 from edge_runtime.contract.bundle import Format
 from edge_runtime.contract.errors import BundleError, StorageError
 from edge_runtime.local_model import find_bundle
+from edge_runtime.signature import SIGNATURE
 from tests.simulators.bundles import built, content, small_bundle
 
 Change = Callable[[zipfile.ZipFile], object]
@@ -203,6 +205,29 @@ def test_encryption_and_other_methods_are_refused(root: Path, tmp_path: Path) ->
     (tmp_path / "shop.zip").write_bytes(data)
     with pytest.raises(BundleError, match="is encrypted"):
         unpack(tmp_path / "shop.zip", tmp_path / "back")
+
+
+def test_messages_name_the_archive_and_no_folder_of_the_while(root: Path, tmp_path: Path) -> None:
+    make_keys(tmp_path / "key.pem")
+    packed = tmp_path / "shop.zip"
+    for signature, words in (
+        (None, "archive shop.zip: is not signed: expected a readable bundle.sig"),
+        (b"nothing", "archive shop.zip: bundle.sig: is no signature"),
+    ):
+        if signature is not None:
+            (root / SIGNATURE).write_bytes(signature)
+        pack(root, packed)
+        with pytest.raises(BundleError) as caught:
+            verify(packed, [tmp_path / "key.pem.pub"])
+        said = str(caught.value).replace(f"{tmp_path}/", "")
+        assert said.startswith(words)
+        assert ".part" not in said
+        assert "edge-runtime-bundle-" not in said
+    repacked(root, packed, lambda files: files.update({"tokenizer.json": files["tokenizer.json"][::-1]}))
+    with pytest.raises(
+        BundleError, match=r"shop\.zip: the tokenizer of bundle 'shop': tokenizer\.json is dam"
+    ):
+        unpack(packed, tmp_path / "out")
 
 
 def test_no_archive_at_all(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from edge_runtime.contract.errors import (
     BundleError,
     CameraError,
     ConfigError,
+    ConversionError,
     EdgeRuntimeError,
     EngineError,
     InputError,
@@ -100,6 +101,41 @@ def test_an_error_is_a_document_when_json_is_wanted(capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert json.loads(out) == {"error": {"type": "InputError", "message": "picture a.png", "exit_code": 4}}
     assert err == "Error: picture a.png\n"
+
+
+def test_a_program_gets_the_parts_of_an_error_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ConversionError(
+        "no such operator",
+        step="onnx-fp32",
+        operator="GridSample",
+        layer="/neck",
+        got="opset 17",
+        do="Raise it",
+    )
+    with pytest.raises(typer.Exit), reporting(as_json=True):
+        raise error
+    assert json.loads(capsys.readouterr().out)["error"] == {
+        "type": "ConversionError",
+        "message": "no such operator: got opset 17. Raise it",
+        "exit_code": 9,
+        "got": "opset 17",
+        "do": "Raise it",
+        "step": "onnx-fp32",
+        "operator": "GridSample",
+        "layer": "/neck",
+    }
+
+
+def test_ctrl_c_is_a_document_when_json_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught, reporting(as_json=True):
+        raise KeyboardInterrupt
+    out, err = capsys.readouterr()
+    assert caught.value.exit_code == 130
+    error = {"type": "KeyboardInterrupt", "message": "interrupted", "exit_code": 130}
+    assert json.loads(out) == {"error": error}
+    assert err == "Interrupted.\n"
+    with pytest.raises(KeyboardInterrupt), reporting():
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("debug", ["", "1"])

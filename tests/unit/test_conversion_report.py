@@ -131,7 +131,7 @@ def test_the_page_holds_the_numbers() -> None:
         "onnx-int8 warning few samples",
         "The 16 worst of 20 layers by lost boxes; 1 in green kept fp32.",
         "/conv0 fp32 20 /conv1 19",
-        "a openvino 30.5 61.0 1 50 a desk",
+        "a openvino 30.5 61 1 50 a desk",
         "parity.cosine.scores 0.99",
         "Machine a desk",
         "Source SHA-256 abab",
@@ -168,6 +168,61 @@ def test_without_labels_the_plots_show_agreement() -> None:
     found = Page(page(ReportData("shop", "1", "d", "x", (variant,))))
     assert "agreement with the source against size, MB" in found.text
     assert "source has" not in found.text
+
+
+def test_a_share_is_drawn_on_an_axis_that_ends_at_one() -> None:
+    for values in ((1.0, 1.0), (0.98, 0.98), (1.0000002, 0.9999999), (0.41, 1.0)):
+        points = [Point(n, n, y, f"{n}", True) for n, y in enumerate(values, 1)]
+        html = scatter(points, x="size", y="agreement", level=None, level_name="", most=1.0)
+        ruler = re.search(r'<div class="y">(.*?)</div>', html)
+        assert ruler is not None
+        ticks = [float(tick) for tick in re.findall(r">([\d.]+)<", ruler[1])]
+        assert max(ticks) == 1.0, values
+        places = [
+            float(place)
+            for place in re.findall(r"<i class=\"point\" style=\"left:[\d.]+%;bottom:([\d.]+)", html)
+        ]
+        assert all(0 <= place <= 100 for place in places)
+
+
+def variant(
+    name: str, *receipts: Receipt, warnings: Sequence[str] = (), size_bytes: int = 100
+) -> ReportVariant:
+    verdicts = {"p": Verdict(Outcome.SHIPPED)}
+    return ReportVariant(name, "onnx", "fp32", verdicts, size_bytes, receipts, warnings=warnings)
+
+
+def test_a_latency_below_a_tenth_of_a_millisecond_is_a_number() -> None:
+    one = variant("x", receipt("x", "onnxruntime", 0.4, 0.0213))
+    found = Page(page(ReportData("shop", "1", "d", "x", (one,))))
+    assert "x onnxruntime 0.0213 0.0426 1 50 a desk" in found.text
+    assert "0.0 " not in found.text
+
+
+def test_what_variants_have_in_common_is_said_once() -> None:
+    failed = {"p": Verdict(Outcome.FAILED, "no such operator")}
+    lost = [ReportVariant(name, "tflite", "fp32", failed) for name in ("c", "d")]
+    other = ReportVariant("e", "tflite", "fp32", {"q": Verdict(Outcome.FAILED, "no such operator")})
+    warned = [variant(name, warnings=["few samples", "few samples"]) for name in ("a", "b")]
+    found = Page(page(ReportData("shop", "1", "d", "x", (*warned, *lost, other))))
+    assert found.text.count("few samples") == found.text.count("no such operator") == 1
+    assert "a, b warning few samples" in found.text
+    assert "c, d failed for p; e failed for q no such operator" in found.text
+
+
+def test_a_tile_names_all_that_tie() -> None:
+    def lead(*sizes: int) -> str:
+        variants = [variant(f"v{n}", size_bytes=size) for n, size in enumerate(sizes)]
+        text = Page(page(ReportData("shop", "1", "d", "x", variants))).text
+        return text.partition("smallest: ")[2].partition(" 0 left out")[0]
+
+    assert lead(100, 200) == "v0"
+    assert lead(100, 100) == "v0 and v1"
+    assert lead(5, 5, 5) == "v0 and 2 others"
+    assert lead(7, 5, 5) == "v1 and v2"
+    assert lead(7, 5, 5, 5) == "v1 and 2 others"
+    # They differ, and nobody sees it.
+    assert lead(5_000_001, 5_000_002) == "v0 and v1"
 
 
 def test_it_is_written_whole_or_not(tmp_path: Path) -> None:

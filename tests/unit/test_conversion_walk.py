@@ -1,18 +1,22 @@
 """The walk through a plan: tasks follow the models as they change; a failure costs only what stands on it."""
 
 import json
+from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from converters.judged import judge
 from converters.planned import Plan, PlannedVariant
-from converters.recipe import Recipe
+from converters.recipe import Recipe, Samples
 from converters.report.data import Outcome
 from converters.runner import Done, Failed, Skipped
 from converters.step import Step
 from converters.store import StepStore
 from converters.walk import GOLDEN, Walk
 from edge_runtime.contract.bundle import Format, Precision
+from edge_runtime.contract.errors import ConversionError
+from edge_runtime.contract.task import TensorsSpec
 
 STEPS = "tests.simulators.route_steps"
 RECIPE = Recipe.model_validate(
@@ -94,3 +98,45 @@ def test_a_second_walk_finds_everything(walk: Walk) -> None:
     again.through()
     done = {name for name, outcome in walk.outcomes.items() if isinstance(outcome, Done)}
     assert {name for name, one in again.outcomes.items() if isinstance(one, Done) and one.cached} == done
+
+
+def met(names: list[str], inputs: list[str], folder: Path) -> Walk:
+    """Walk a plan whose samples have some names, and whose source has some inputs."""
+    told: dict[str, JsonValue] = {"inputs": {name: name for name in inputs}}
+    steps = (
+        Step("samples", f"{STEPS}:give_samples", "base", {"names": [*names]}),
+        Step("source", f"{STEPS}:give_source", "base", told),
+        Step("onnx-int8", f"{STEPS}:make", "base", {}, {"model": "source"}),
+    )
+    recipe = RECIPE.model_copy(
+        update={"task": TensorsSpec(kind="tensors"), "samples": Samples(path=Path("rows.npz"))}
+    )
+    plan = Plan(steps, (), (), (), "source", Format.ONNX)
+    walk = Walk(recipe, plan, StepStore(folder), {}, quietly)
+    walk.through()
+    return walk
+
+
+def test_samples_of_other_inputs_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"rows\.npz: expected an array for each input: a, b, got a, c"):
+        met(["a", "c", "labels"], ["a", "b"], tmp_path)
+    made = [json.loads(file.read_bytes())["step"] for file in tmp_path.glob("*/run.json")]
+    assert sorted(made) == ["samples", "source"]
+    assert met(["b", "a", "labels"], ["a", "b"], tmp_path).warnings == []
+    assert met(["ids"], ["serving_default_ids:0"], tmp_path).warnings == []
+
+
+def test_another_name_for_the_only_input_is_said(tmp_path: Path) -> None:
+    said = "the samples' array 'rows' was taken for the source's only input, 'x'"
+    assert met(["rows"], ["x"], tmp_path).warnings == [said]
+
+
+def test_what_nobody_measured_is_said_once(walk: Walk, tmp_path: Path) -> None:
+    (tmp_path / "receipt.json").write_text("[]", "utf-8")
+    missing: dict[str, JsonValue] = {"not_verified": ["no engine here takes tflite: not verified here"]}
+    one = walk.plan.variants[0]
+    measured = {f"verify-{one.id}": Done("0", tmp_path, missing, False, 1.0, 1)}
+    over = Walk(RECIPE, walk.plan, walk.store, {}, quietly, outcomes={**walk.outcomes, **measured})
+    judged = judge(one, RECIPE, over)
+    assert judged.outcome is Outcome.UNVERIFIED
+    assert judged.why == "its likeness to the source; no engine here takes tflite"

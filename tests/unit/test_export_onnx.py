@@ -261,3 +261,53 @@ def test_what_openvino_does_not_know_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConversionError) as caught:
         onnx_openvino.export({"model": tmp_path}, tmp_path, {}, quiet)
     assert (caught.value.operator, caught.value.layer) == ("Det", "volume")
+
+
+@pytest.mark.parametrize(
+    ("body", "operator", "layer"),
+    [
+        # `Constant` is a word of the message, and comes first here.
+        (
+            """shape = Constant <value_ints = [7, 7]> ()
+               a = Relu(x)
+               [bad] y = Reshape(a, shape)""",
+            "Reshape",
+            "bad",
+        ),
+        # Of two alike, the one that fails is the second.
+        (
+            """[good] a = Reshape(x, long)
+               [bad] b = Reshape(a, short)
+               y = Relu(b)""",
+            "Reshape",
+            "bad",
+        ),
+        # No node is named at all, and a layer is called like another operator.
+        (
+            """[Model] a = Relu(x)
+               [Det] b = Conversion(a)
+               [blur_it] y = custom.Blur(b)""",
+            "Conversion",
+            "Det",
+        ),
+        (
+            """[Det] a = Relu(x)
+               [blur_it] y = custom.Blur(a)""",
+            "Blur",
+            "blur_it",
+        ),
+    ],
+)
+def test_what_openvino_names_is_what_is_told(body: str, operator: str, layer: str, tmp_path: Path) -> None:
+    made = parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 17, "custom" : 1]>
+            net (float[1, 4, 4] x) => (float y) {{ {body} }}"""
+    )
+    made.graph.output[0].type.tensor_type.shape.dim.add().dim_value = 1
+    for name, shape in (("long", [1, 16]), ("short", [7, 7])):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
+    onnx.save(made, tmp_path / "model.onnx")
+    with pytest.raises(ConversionError) as caught:
+        onnx_openvino.export({"model": tmp_path}, tmp_path, {}, quiet)
+    assert (caught.value.operator, caught.value.layer) == (operator, layer)
+    assert f"operator {operator} of layer '{layer}'" in str(caught.value)

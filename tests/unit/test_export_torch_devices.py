@@ -11,6 +11,7 @@ import pytest
 
 from converters.environments import prepare
 from converters.export import torch_coreml, torch_litert
+from converters.export.torch_net import Net
 from converters.step import MODEL_FILES
 from converters.toolchain import TOOLS
 from converters.verify.mil import MilSession
@@ -164,3 +165,39 @@ def test_tflite_answers_as_torch(tmp_path: Path, repository: Path) -> None:
 def test_fixed_shapes_only(step: Step, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="fixed shapes: expected `dynamic: false`"):
         step({}, tmp_path, ENCODER | {"dynamic": True}, quietly)
+
+
+def test_a_stretched_operand_goes_to_its_operator_as_it_is() -> None:
+    import torch
+
+    class Stretching(torch.nn.Module):
+        def forward(self, x: Any) -> dict[str, Any]:
+            largest = x.amax(-1, keepdim=True)
+            return {"product": x * largest.expand_as(x), "pair": torch.cat([x, largest.expand_as(x)], -1)}
+
+    net = Net(Stretching().eval(), {"x": torch.arange(12.0).reshape(3, 4)}, ("product", "pair"), {})
+    found = torch_litert.without_expansions(net)
+    # Joining two tensors stretches none of them: there it stays.
+    assert sum("expand" in str(node.target) for node in found.graph.nodes) == 1
+    for name, tensor in net.module(**net.examples).items():
+        assert torch.equal(found(**net.examples)[name], tensor)
+
+
+@pytest.mark.parametrize(("window", "ceil", "whole"), [(8, True, True), (4, True, False), (2, False, False)])
+def test_a_pooling_larger_than_the_picture_is_its_mean(window: int, *, ceil: bool, whole: bool) -> None:
+    import torch
+
+    class Pooling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = torch.nn.AvgPool2d(window, ceil_mode=ceil)
+
+        def forward(self, x: Any) -> dict[str, Any]:
+            return {"mean": self.pool(x)}
+
+    module = Pooling().eval()
+    net = Net(module, {"x": torch.arange(32.0).reshape(1, 2, 4, 4)}, ("mean",), {})
+    before = module(**net.examples)["mean"]
+    torch_litert.pool_as_a_whole(net)
+    assert isinstance(module.pool, torch.nn.AdaptiveAvgPool2d) is whole
+    assert torch.equal(module(**net.examples)["mean"], before)

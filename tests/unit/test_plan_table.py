@@ -12,6 +12,7 @@ from converters.planned import Plan, SourceFacts
 from converters.recipe import Recipe, SourceKind
 from device_profiles.loader import load_profile
 from edge_runtime.contract.bundle import Format, Precision
+from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.task import TaskSpec
 
 MB = 1_000_000
@@ -25,6 +26,7 @@ TASKS: Mapping[str, Any] = {
     },
     "classification": {"kind": "classification", "input": {"layout": "nchw"}, "labels": ["a", "b"]},
     "embedding": {"kind": "embedding"},
+    "text-classification": {"kind": "text-classification", "labels": ["a", "b"]},
     "tensors": {"kind": "tensors"},
 }
 
@@ -38,6 +40,8 @@ def planned(
     precision: Precision | None = None,
     opset: int = 17,
     float_bytes: int = 20 * MB,
+    wide: bool = False,
+    only: str = "",
     **more: Any,
 ) -> Plan:
     names = tuple(profiles.split())
@@ -52,9 +56,25 @@ def planned(
         }
     )
     facts = SourceFacts(
-        kind, {"source": SOURCE}, float_bytes, float_bytes, precision, Path("/tokenizer.json"), opset
+        kind,
+        {"source": SOURCE},
+        float_bytes,
+        float_bytes,
+        precision,
+        Path("/tokenizer.json"),
+        opset,
+        wide,
     )
-    return make_plan(recipe, [load_profile(name) for name in names], facts)
+    return make_plan(recipe, [narrowed(load_profile(name), only) for name in names], facts)
+
+
+def narrowed(profile: DeviceProfile, only: str) -> DeviceProfile:
+    """A profile whose engines take these precisions alone; empty: as it is."""
+    if not only:
+        return profile
+    precisions = tuple(Precision(name) for name in only.split())
+    engines = tuple(engine.model_copy(update={"precisions": precisions}) for engine in profile.engines)
+    return profile.model_copy(update={"engines": engines})
 
 
 def ids(plan: Plan) -> str:
@@ -93,6 +113,8 @@ TABLE: tuple[tuple[str, str, bool, str], ...] = (
     ("embedding", "raspberry-pi-5", True, "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"),
     ("embedding", "iphone-recent", False, "coreml-fp16 coreml-int8 tflite-fp16 tflite-fp32"
      " tflite-int8-dynamic"),
+    ("text-classification", "raspberry-pi-5", True,
+     "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"),
     ("tensors", "raspberry-pi-5", True, "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"),
 )  # fmt: skip
 
@@ -109,6 +131,31 @@ def test_without_samples_static_int8_is_refused_with_the_reason() -> None:
     (refused,) = [one for one in plan.refusals if one.what == "tflite-int8"]
     assert "needs samples" in refused.why
     assert refused.engine == "litert"
+
+
+def test_wide_activations_are_measured_at_every_run_in_tflite() -> None:
+    plan = planned("classification", "raspberry-pi-5", wide=True)
+    assert ids(plan) == "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-s8"
+    (choice,) = [one for one in plan.choices if one.variant == "tflite-int8-dynamic"]
+    assert "lose too much in static int8 in TFLite" in choice.why
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [("int8 fp32 mixed", "tflite-fp32 tflite-mixed"), ("int8 fp32", "tflite-fp32")],
+)
+def test_wide_activations_are_mixed_or_float_where_nothing_is_measured_at_run_time(
+    only: str, expected: str
+) -> None:
+    plan = planned("classification", "iot-hub-arm64", wide=True, only=only)
+    assert ids(plan) == expected
+    told = [*(one.why for one in plan.choices), *(one.why for one in plan.refusals)]
+    assert any("lose too much" in why for why in told)
+
+
+def test_static_int8_of_wide_activations_is_made_where_it_is_asked_for() -> None:
+    want = {"formats": ["tflite"], "precisions": ["int8"]}
+    assert ids(planned("classification", "raspberry-pi-5", wide=True, want=want)) == "tflite-int8"
 
 
 def test_profiles_share_steps() -> None:
@@ -149,6 +196,7 @@ def test_what_is_wanted_and_nobody_takes_is_said() -> None:
 def test_int4_is_for_texts() -> None:
     want = {"formats": ["coreml"], "precisions": ["int4"]}
     assert ids(planned("embedding", "iphone-recent", want=want)) == "coreml-int4"
+    assert ids(planned("text-classification", "iphone-recent", want=want)) == "coreml-int4"
     assert planned("detection", "iphone-recent", want=want).refusals[0].why.startswith("int4 is for texts")
 
 
@@ -223,6 +271,13 @@ def test_static_int8_is_what_the_kernels_like(profile: str, options: Mapping[str
 def test_the_limits_of_the_recipe_reach_every_step() -> None:
     plan = planned("detection", "store-pc-cpu", step_minutes=2, step_memory_bytes=MB)
     assert {(step.timeout_s, step.memory_bytes) for step in plan.steps} == {(120.0, MB)}
+
+
+@pytest.mark.parametrize("task", ["embedding", "text-classification"])
+def test_steps_that_calibrate_with_texts_get_the_tokenizer(task: str) -> None:
+    plan = planned(task, "store-pc-cpu")
+    step = next(step for step in plan.steps if step.id == "openvino-int8")
+    assert step.files == {"tokenizer": Path("/tokenizer.json")}
 
 
 def test_no_option_names_a_folder_of_this_machine() -> None:

@@ -52,6 +52,22 @@ def classify_bytes(tf: Any, x: Any) -> Any:
     return classify(tf, tf.cast(x, tf.float32) / 255.0)
 
 
+def attend(tf: Any, x: Any) -> Any:
+    """Convolutions, then every place of the picture looks at all others."""
+    places = tf.reshape(features(tf, x), [1, 256, 16])
+    asked, offered = (tf.matmul(places, weights(16, 16, seed=seed)) for seed in (6, 7))
+    likeness = tf.nn.softmax(tf.matmul(asked, offered, transpose_b=True))
+    return tf.matmul(tf.reduce_mean(tf.matmul(likeness, places), 1), weights(16, 10, seed=3) * 8)
+
+
+def normalize(tf: Any, x: Any) -> Any:
+    found = features(tf, x)
+    mean = tf.reduce_mean(found, 3, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(found, mean), 3, keepdims=True)
+    found = (found - mean) * tf.math.rsqrt(variance + 1e-3)
+    return tf.matmul(tf.reduce_mean(found, [1, 2]), weights(16, 10, seed=3) * 8)
+
+
 def detect(tf: Any, x: Any) -> Any:
     found = features(tf, x)
     boxes = tf.exp(tf.nn.conv2d(found, weights(1, 1, 16, 4, seed=4), 1, "SAME")) * 4.0
@@ -191,6 +207,38 @@ def test_a_model_without_signature(tmp_path: Path) -> None:
     facts = step(inputs, tmp_path / "a", precision="int8", task=nets.TENSORS)
     assert facts["precision"] == "int8"
     assert facts["judged"]["loss"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("net", "precision", "warned"),
+    [
+        (attend, "int8", True),
+        (normalize, "int8", True),
+        (attend, "int16x8", False),
+        (classify, "int8", False),
+    ],
+)
+def test_static_int8_of_wide_activations_is_warned_of(
+    made: Any, net: Any, precision: str, tmp_path: Path, *, warned: bool
+) -> None:
+    inputs = lay(tmp_path, made(net), {"pictures": nets.pictures(48)})
+    facts = step(inputs, tmp_path / "a", precision=precision, task=CLASSIFICATION)
+    assert any("compare int8-dynamic" in warning for warning in facts["warnings"]) is warned
+
+
+def test_a_bias_of_many_axes_becomes_one(made: Any, tmp_path: Path) -> None:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    vendor: Any = flatbuffer_utils
+    model = vendor.convert_bytearray_to_object(made(classify))
+    graph = model.subgraphs[0]
+    bias = next(graph.tensors[one.inputs[2]] for one in graph.operators if len(one.inputs) == 3)
+    assert list(bias.shape) == [16]
+    bias.shape = np.array([1, 1, 1, 16], np.int32)
+    content = bytes(vendor.convert_object_to_bytearray(model))
+    inputs = lay(tmp_path, content, {"pictures": nets.pictures(48)})
+    step(inputs, tmp_path / "a", precision="int8", task=CLASSIFICATION)
+    assert cosine(run(inputs["model"], PICTURE), run(tmp_path / "a", PICTURE)) > 0.995
 
 
 def test_a_quantized_model_is_refused(tmp_path: Path) -> None:

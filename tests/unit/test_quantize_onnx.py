@@ -306,6 +306,19 @@ def test_half_keeps_inputs_and_outputs_and_what_overflows(tmp_path: Path) -> Non
     assert cosine(run(model, x=x)[0], run(made, x=x)[0]) > 0.9999
 
 
+def test_half_lets_infinite_numbers_inside_be(tmp_path: Path) -> None:
+    build = nets.Builder()
+    logarithm = build.node(
+        "Log", build.node("Relu", build.dense("x", 32, 32))
+    )  # of 0, for about half of them
+    build.dense(build.node("Exp", logarithm), 32, 32)
+    model = build.model({"x": (1, 32)}, {"y": (1, 32)})
+    inputs = nets.lay(tmp_path, model, {"x": nets.vectors(8)})
+    made, _ = step(onnx_half.convert, inputs, tmp_path / "a", task=nets.TENSORS)
+    x = nets.vectors(1)[0][None]
+    assert cosine(run(model, x=x)[0], run(made, x=x)[0]) > 0.9999
+
+
 def test_half_of_a_detector_keeps_its_box_arithmetic(tmp_path: Path) -> None:
     inputs = nets.lay(tmp_path, nets.detector(), {"pictures": nets.pictures(4)})
     made, facts = step(onnx_half.convert, inputs, tmp_path / "a", task=nets.DETECTION)

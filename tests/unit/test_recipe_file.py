@@ -126,6 +126,20 @@ def test_a_wrong_flag_is_named(load: Load) -> None:
         load(SMALL, {("on_failure",): ("--on-failure", "panic")})
 
 
+def test_what_flags_lack_is_said_with_the_flag(load: Load, tmp_path: Path) -> None:
+    model = {("source", "path"): ("SOURCE", str(tmp_path)), ("name",): ("SOURCE", "people")}
+    labels = {("samples", "labels"): ("--labels", str(tmp_path))}
+    with pytest.raises(SettingsError) as caught:
+        load_recipe(None, {**model, **labels})
+    assert set(caught.value.problems) == {
+        "command line: task: is missing. Give it with --task.",
+        "command line: profiles: is missing. Give it with --profile.",
+        "--labels: samples.path: is missing. Give it with --samples.",
+    }
+    with pytest.raises(SettingsError, match=r"--labels: samples\.path: is missing\. Give it with --samples"):
+        load(SMALL, labels)
+
+
 def test_what_is_missing_is_said(load: Load) -> None:
     assert problems(load, "name: people\n") == (
         "1: source: is missing. Add it.",

@@ -17,6 +17,7 @@ from edge_runtime.contract.errors import ConversionError, InputError
 from edge_runtime.contract.task import EmbeddingSpec, TensorsSpec
 
 TENSORS = TensorsSpec(kind="tensors")
+IMAGE = {"name": "image", "shape": [1, 3, 8, 8]}
 
 
 def look(path: Path, **told: object) -> SourceFacts:
@@ -115,12 +116,31 @@ def test_pickles_are_refused_unless_trusted(tmp_path: Path, name: str, more: dic
     (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(64))
     with pytest.raises(ConversionError, match=r"is a pickle.*trust: true"):
         look(tmp_path / name, **more)
-    assert look(tmp_path / name, trust=True).files["source"] == tmp_path / name
+    assert look(tmp_path / name, trust=True, inputs=[IMAGE]).files["source"] == tmp_path / name
 
 
 def test_weights_of_a_named_module_need_no_trust(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04" + bytes(64))
-    assert look(tmp_path / "weights.pt", module="package.nets:Net").kind is SourceKind.TORCH
+    found = look(tmp_path / "weights.pt", module="package.nets:Net", inputs=[IMAGE])
+    assert found.kind is SourceKind.TORCH
+
+
+@pytest.mark.parametrize("path", [None, "weights.pt"])
+def test_a_torch_module_without_inputs_is_refused_before_anything_starts(
+    tmp_path: Path, path: str | None
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04" + bytes(64))
+    told = {"module": "package.nets:Net", "path": path and tmp_path / path}
+    with pytest.raises(ConversionError, match=r"source package\.nets:Net: .*got none\. Give --input image="):
+        examine(Source.model_validate(told), None, TENSORS)
+    (tmp_path / "program.pt2").write_bytes(b"PK\x03\x04" + bytes(64))
+    assert look(tmp_path / "program.pt2", trust=True).kind is SourceKind.TORCH_EXPORT, "it has its own"
+
+
+def test_weights_alone_are_told_what_they_lack(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ConversionError, match=r"weights alone are no model.*this file as --weights"):
+        look(tmp_path / "w.safetensors", inputs=[IMAGE])
 
 
 def test_folders_are_told_by_what_is_in_them(tmp_path: Path) -> None:
@@ -141,6 +161,39 @@ def test_a_hugging_face_folder_brings_its_tokenizer(tmp_path: Path) -> None:
     assert found.tokenizer == tmp_path / "tokenizer.json"
 
 
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [(("MatMul", "Softmax", "MatMul"), True), (("MatMul", "Relu", "Softmax"), False)],
+)
+def test_wide_activations_are_seen_in_an_onnx_graph(
+    tmp_path: Path, kinds: tuple[str, ...], *, expected: bool
+) -> None:
+    names = ["x", "a", "b", "y"]
+    nodes = [
+        helper.make_node(kind, [names[at], "w"][: 1 + (kind == "MatMul")], [names[at + 1]])
+        for at, kind in enumerate(kinds)
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [8, 8]) for name in ("x", "y")]
+    ones: Any = np.ones((8, 8), np.float32)
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [numpy_helper.from_array(ones, "w")])
+    writer: Any = onnx
+    writer.save(helper.make_model(graph), tmp_path / "net.onnx")
+    assert look(tmp_path / "net.onnx").wide is expected
+
+
+@pytest.mark.parametrize(("config", "expected"), [('{"num_attention_heads": 3}', True), ("{}", False)])
+def test_wide_activations_are_seen_in_a_configuration(tmp_path: Path, config: str, *, expected: bool) -> None:
+    (tmp_path / "config.json").write_text(config)
+    assert look(tmp_path).wide is expected
+
+
+@pytest.mark.parametrize("config", ["{", "[]"])
+def test_a_damaged_configuration_is_refused(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(InputError, match=r"config\.json: expected a"):
+        look(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["model.mlmodel", "model", "saved_model.pb"])
 def test_an_unknown_kind_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
@@ -154,6 +207,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_a_module_alone_needs_no_file() -> None:
-    found = examine(Source(module="tests.simulators.tiny_models:Classifier"), None, TENSORS)
+    told = {"module": "tests.simulators.tiny_models:Classifier", "inputs": [IMAGE]}
+    found = examine(Source.model_validate(told), None, TENSORS)
     assert found.kind is SourceKind.TORCH
     assert set(found.files) <= {"code"}

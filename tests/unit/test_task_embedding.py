@@ -58,7 +58,7 @@ def test_tokens_of_a_text(tokenizer: Path) -> None:
     assert tensors["attention_mask"].tolist() == [[1] * 6]
     assert tensors["token_type_ids"].tolist() == [[0] * 6]
     assert tensors["input_ids"].dtype == np.int64
-    assert undo.mask.tolist() == [True] * 6
+    assert undo.mask.tolist() == [[True] * 6]
     assert not undo.truncated
 
 
@@ -70,7 +70,7 @@ def test_a_fixed_length_is_filled_with_padding(tokenizer: Path) -> None:
         assert tensors["attention_mask"].tolist() == [[1] * 4 + [0] * 4]
         assert set(tensors) == {one.name for one in model}
         assert tensors["input_ids"].dtype == model[0].dtype
-        assert undo.mask.tolist() == [True] * 4 + [False] * 4
+        assert undo.mask.tolist() == [[True] * 4 + [False] * 4]
 
 
 def test_padding_as_the_tokenizer_declares_it(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_padding_as_the_tokenizer_declares_it(tmp_path: Path) -> None:
     )
     tensors, undo = task.preprocess("a bee")
     assert tensors["input_ids"].tolist() == [[9, 9, 9, 9, 1, 4, 5, 2]]
-    assert undo.mask.tolist() == [False] * 4 + [True] * 4
+    assert undo.mask.tolist() == [[False] * 4 + [True] * 4]
 
 
 def test_a_long_text_is_cut_and_the_answer_says_so(tokenizer: Path) -> None:
@@ -190,3 +190,21 @@ def test_without_a_tokenizer_or_its_library(
 def test_a_camera_gets_no_text_model() -> None:
     with pytest.raises(ConfigError, match=r"a model for pictures.*kind 'embedding'"):
         make_task(spec(), inputs(), outputs(1, 4, 2))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "none"])
+def test_vectors_of_windows_are_averaged(tokenizer: Path, pooling: str) -> None:
+    declared = EmbeddingSpec(
+        kind="embedding",
+        input=TextInput(max_length=4, overflow="window", overlap=1),
+        pooling=pooling,  # type: ignore[arg-type]
+        normalize=False,
+    )
+    shape = (None, 2) if pooling == "none" else (None, None, 2)
+    task = make_any_task(declared, inputs(), outputs(*shape), tokenizer)
+    tensors, undo = task.preprocess("a bee sees")  # two words a window: "a bee", "bee sees"
+    assert tensors["input_ids"].tolist() == [[1, 4, 5, 2], [1, 5, 6, 2]]
+    given = np.array([[[1, 0]] * 4, [[4, 3]] * 4], np.float32)
+    found = task.postprocess({"out": given[:, 0] if pooling == "none" else given}, undo)
+    np.testing.assert_allclose(found.vector, [2, 1], rtol=1e-6)  # the first window adds two words of three
+    assert (found.tokens, found.truncated) == (5, False)

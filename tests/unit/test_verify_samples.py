@@ -154,7 +154,11 @@ def _wrong(room: Room, kind: str) -> tuple[dict[str, Any], Path | None, Path | N
     np.savez(room.root / "nan.npz", x=np.array([[1.0, np.nan]]))
     np.savez(room.root / "wide.npz", x=np.zeros((2, 5)))
     np.savez(room.root / "float.npz", pictures=np.zeros((2, 4, 4, 3)))
+    np.savez(room.root / "other.npz", y=np.zeros((2, 5)))
     np.save(room.root / "few.npy", np.array([1]))
+    objects = np.array([{}, None], object)
+    np.save(room.root / "pickled.npy", objects, allow_pickle=True)
+    np.savez(room.root / "pickled.npz", x=objects)
     texts = room.write("t.txt", "one\ntwo\n")
     coco = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "horse"}]}
     horse = {**coco, "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]}
@@ -171,6 +175,11 @@ def _wrong(room: Room, kind: str) -> tuple[dict[str, Any], Path | None, Path | N
         "unknown category": (DETECTOR, room.pictures, room.write("h.json", horse)),
         "no entry": (DETECTOR, room.pictures, room.write("c.json", {**coco, "annotations": []})),
         "no COCO": (DETECTOR, room.pictures, room.write("x.json", {"images": []})),
+        "no file name": (DETECTOR, room.pictures, room.write("f.json", {**horse, "images": [{"id": 1}]})),
+        "no such category": (DETECTOR, room.pictures, room.write("g.json", {**horse, "categories": []})),
+        "pickled labels": (CLASSIFIER, room.pictures, room.root / "pickled.npy"),
+        "pickled samples": (TABLE, room.root / "pickled.npz", None),
+        "wrong shape of another name": (TABLE, room.root / "other.npz", None),
         "no JSON": (DETECTOR, room.pictures, room.write("y.json", "{")),
         "line of no text": (TEXTS, room.write("u.jsonl", '"one"\n5\n'), None),
         "not UTF-8": (TEXTS, room.write("v.txt", b"\xff\xfe\xff"), None),
@@ -202,7 +211,12 @@ def _wrong(room: Room, kind: str) -> tuple[dict[str, Any], Path | None, Path | N
         ("too few labels", ConversionError, "expected 2 rows, one a sample, got 1"),
         ("unknown category", ConversionError, "unknown classes: .*got horse"),
         ("no entry", ConversionError, r"every sample among its images, got none for b\.png"),
-        ("no COCO", InputError, "COCO JSON: images, categories, annotations, got KeyError"),
+        ("no COCO", InputError, "COCO JSON: images .*, got an entry without 'categories'"),
+        ("no file name", InputError, "got an entry without 'file_name'"),
+        ("no such category", ConversionError, "unknown categories: expected a category_id of its c.*, got 1"),
+        ("pickled labels", InputError, r"pickled\.npy: expected a plain \.npy, got Python objects"),
+        ("pickled samples", InputError, r"pickled\.npz: expected an \.npz file of plain.*got Python objects"),
+        ("wrong shape of another name", InputError, r"row 0 of 'y': expected \(2\), got \(5\)"),
         ("no JSON", InputError, "COCO JSON"),
         ("line of no text", InputError, "u.jsonl, line 2: expected a string"),
         ("not UTF-8", InputError, "a readable file in UTF-8"),
@@ -220,6 +234,35 @@ def test_what_is_wrong(room: Room, kind: str, error: type[EdgeRuntimeError], mes
     with pytest.raises(error, match=message) as caught:
         room.prepare(task, samples, labels, inputs=example)
     assert "\n" not in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
+    assert "Error(" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.tile(np.arange(4.0), (40, 1)), "all 40 samples of 'x' are the same"),
+        (np.repeat(np.arange(40.0)[:, None], 4, axis=1), "each sample of 'x' is one constant value"),
+        (np.arange(160.0).reshape(40, 4) * 1e4, "values of 'x' reach 1.59e+06, and fp16 ends at 65504"),
+        (
+            np.array([[1.0, 2, 3, 4]] * 39 + [[1.0, 2, 3, 9000]]),
+            "reach 9e+03, and half of them are below 2.5",
+        ),
+        (np.random.default_rng(0).normal(size=(40, 4)), ""),
+        (np.random.default_rng(0).integers(0, 255, (40, 4), np.uint8), ""),
+    ],
+)
+def test_odd_numbers_of_a_task_of_tensors_are_told(room: Room, rows: Any, said: str) -> None:
+    np.savez(room.root / "rows.npz", x=rows)
+    facts, _ = room.prepare(TABLE, room.root / "rows.npz", calibration=20, verification=20)
+    assert said in " ".join(facts["warnings"])
+    assert bool(facts["warnings"]) == bool(said)
+
+
+def test_one_sample_is_called_one(room: Room) -> None:
+    np.savez(room.root / "one.npz", x=np.array([[1.0, 2.0]]))
+    facts, _ = room.prepare(TABLE, room.root / "one.npz")
+    assert facts["warnings"][0].startswith("only 1 sample, for 64")
 
 
 @given(st.integers(1, 300), st.integers(1, 100), st.integers(1, 100))

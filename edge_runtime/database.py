@@ -1,0 +1,129 @@
+"""Database: one SQLite file that a device must not lose and must not stop for.
+
+Opens, locks, repairs and converts errors. Knows no table: whoever uses it brings its schema and its queries.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from edge_runtime.contract.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_FILES = ("", "-wal", "-shm")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Database:
+    """A file of one process. Safe to share between threads; what `do` returned for survives a power cut.
+
+    A damaged file is moved aside, as `NAME.damaged`, and a new one begun. Write-ahead log with
+    `synchronous=FULL`: https://sqlite.org/pragma.html#pragma_synchronous
+
+    Args:
+        path: The file; made with its folder when absent.
+        schema: Statements that make the tables where there are none.
+        what: What it keeps, for messages: `what is owed to the cloud`.
+        opened: Called with each newly opened connection, to count what is in it.
+    """
+
+    def __init__(
+        self, path: Path, schema: str, *, what: str, opened: Callable[[sqlite3.Connection], None]
+    ) -> None:
+        self._path = path
+        self._schema = schema
+        self._what = what
+        self._on_open = opened
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._damage = ""
+
+    @property
+    def damage(self) -> str:
+        """What happened to a damaged file, for a person; empty when nothing did."""
+        return self._damage
+
+    def do(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in one transaction; on damage, once more in a new file.
+
+        Args:
+            action: Gets the connection inside a transaction, which is undone when it raises.
+
+        Raises:
+            StorageError: The disk is full, read-only or broken, or another process has the file.
+        """
+        with self._lock:
+            try:
+                try:
+                    return self._transact(action)
+                except sqlite3.DatabaseError as error:
+                    if _code(error) not in _DAMAGE:
+                        raise
+                    self._set_aside(error)
+                    return self._transact(action)
+            except (sqlite3.Error, OSError) as error:
+                self._release()
+                with suppress(sqlite3.Error, OSError):
+                    # What was counted inside the transaction that failed is counted anew.
+                    self._transact(lambda _: None)
+                raise self._refused(error) from error
+
+    def close(self) -> None:
+        """Close the file. A later call opens it again."""
+        with self._lock:
+            self._release()
+
+    def _transact(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _open(self._path, self._schema)
+            self._on_open(self._connection)
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            return action(connection)
+
+    def _release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        self._release()
+        aside = self._path.with_name(self._path.name + ".damaged")
+        for suffix in _FILES:
+            with suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
+        self._damage = f"{self._path} was damaged ({error}); it was moved to {aside} and a new one begun"
+        log.error("%s", self._damage)
+
+    def _refused(self, error: sqlite3.Error | OSError) -> StorageError:
+        do = "Free the disk or allow this user to write there"
+        if _code(error) == sqlite3.SQLITE_BUSY:
+            do = "Another process has it: is a second agent running with the same state folder?"
+        return StorageError(f"{self._path}: cannot keep {self._what}", got=str(error), do=do)
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code; 0 for an error that is not SQLite's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _open(path: Path, schema: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    try:
+        # One process owns the file, and the log then needs no shared memory, which some file systems lack.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA journal_size_limit=4194304")
+        connection.executescript(schema)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
