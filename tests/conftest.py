@@ -2,7 +2,6 @@
 
 import logging
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,16 @@ def shipped_clip(repository: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """A command that was run in this process has set up its log; the next test hears all again."""
-    logs = [logging.getLogger(name) for name in (None, "edge_runtime", "uvicorn")]
-    before = [(log.level, log.propagate, log.handlers[:]) for log in logs]
-    yield
-    for log, (level, propagate, handlers) in zip(logs, before, strict=True):
-        log.setLevel(level)
-        log.propagate = propagate
-        log.handlers[:] = handlers
+def heard() -> None:
+    """A command or a library that set up the log of this process did so for itself: tests hear all again."""
+    log = logging.getLogger("edge_runtime")
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
+    log.handlers[:] = []
+    logging.disable(logging.NOTSET)
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("edge_runtime."):
+            logging.getLogger(name).disabled = False
 
 
 # A busy machine is slow, not wrong: speed is measured in benchmarks/.
