@@ -2,13 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import cv2
 import pytest
 
 from edge_runtime.settings import load_settings
@@ -28,11 +27,11 @@ def blocks() -> Iterator[object]:
 
 
 @pytest.fixture
-def folder(shipped_clip: Path, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A user's folder, with the picture that the commands speak of."""
-    with av.open(str(shipped_clip)) as container:
-        frame = next(container.decode(video=0))
-        cv2.imwrite(str(tmp_path / "street.jpg"), frame.to_ndarray(format="bgr24"))
+    picture = tmp_path / "docs/assets/demo.jpg"
+    picture.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "docs/assets/demo.jpg", picture)
     return tmp_path
 
 
