@@ -23,7 +23,8 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 class Database:
     """A file of one process. Safe to share between threads; what `do` returned for survives a power cut.
 
-    A damaged file is moved aside, as `NAME.damaged`, and a new one begun. Write-ahead log with
+    A file that it makes, and the folder, are for this user alone. A damaged file is moved aside, as
+    `NAME.damaged`, and a new one begun. Write-ahead log with
     `synchronous=FULL`: https://sqlite.org/pragma.html#pragma_synchronous
 
     Args:
@@ -81,7 +82,9 @@ class Database:
 
     def _transact(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite gives the files beside it the mode of this one.
+            self._path.touch(mode=0o600)
             self._connection = _open(self._path, self._schema)
             self._on_open(self._connection)
         with self._connection as connection:

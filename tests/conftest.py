@@ -23,14 +23,14 @@ def shipped_clip(repository: Path) -> Path:
 @pytest.fixture(autouse=True)
 def heard() -> None:
     """A command or a library that set up the log of this process did so for itself: tests hear all again."""
-    log = logging.getLogger("edge_runtime")
-    log.setLevel(logging.NOTSET)
-    log.propagate = True
-    log.handlers[:] = []
     logging.disable(logging.NOTSET)
-    for name in logging.root.manager.loggerDict:
-        if name.startswith("edge_runtime."):
-            logging.getLogger(name).disabled = False
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("edge_runtime").handlers[:] = []
+    for name, log in logging.root.manager.loggerDict.items():
+        if isinstance(log, logging.Logger) and name.split(".")[0] == "edge_runtime":
+            log.setLevel(logging.NOTSET)
+            log.propagate = True
+            log.disabled = False
 
 
 # A busy machine is slow, not wrong: speed is measured in benchmarks/.

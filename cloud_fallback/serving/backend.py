@@ -10,22 +10,34 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias
 
 from cloud_fallback.serving.batcher import BatchLimits
 from cloud_fallback.serving.desk import Desk
 from cloud_fallback.serving.dispatcher import Observer
 from cloud_fallback.serving.instances import Crew, Instances, give_memory_back, plan_instances, usable_cores
+from cloud_fallback.serving.places import placeless, placeless_error
 from cloud_fallback.serving.repository import Broken, Found, Repository, version_order
-from cloud_fallback.serving.served import ServedVersion, open_version
+from cloud_fallback.serving.served import open_version
+from cloud_fallback.serving.slots import (
+    LOADING_RETRY_S,
+    READY,
+    UNAVAILABLE,
+    UNLOADING,
+    Served,
+    Slot,
+    not_ready,
+    unknown_model,
+    unknown_version,
+)
 from cloud_fallback.serving.writing import ServedGenerator
 from edge_runtime.contract.errors import (
     BundleError,
     EdgeRuntimeError,
     EngineError,
     InputError,
-    UnknownModelError,
+    OverloadedError,
+    StorageError,
 )
 from edge_runtime.contract.request import Prompt, Request
 from edge_runtime.contract.result import Answer
@@ -36,13 +48,6 @@ from edge_runtime.tasks.confidence import confidence_of
 
 Pick: TypeAlias = Callable[[str, Request], str | None]
 """Names the version that answers a request to a model; None: the newest that is ready."""
-
-Served: TypeAlias = ServedVersion | ServedGenerator
-
-READY = "READY"
-LOADING = "LOADING"
-UNLOADING = "UNLOADING"
-UNAVAILABLE = "UNAVAILABLE"
 
 _log = logging.getLogger(__name__)
 _CLOUD = Decision(Route.CLOUD, Reason.POLICY)
@@ -70,22 +75,6 @@ class ServingOptions:
     writers: int = 2
     profile: str = "auto"
     engine: str | None = None
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A version in the repository, and where it stands."""
-
-    found: Found
-    state: str = UNAVAILABLE
-    reason: str = "not loaded"
-    served: Served | None = None
-    digest: str = ""
-    """Of what is served."""
-    wanted: bool = False
-    """Whether it should be ready."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Who loads or unloads it."""
 
 
 def newest(model: str, request: Request) -> str | None:
@@ -118,7 +107,7 @@ class ServedModels:
         self.instances: Instances = plan_instances(usable_cores(), options.instances, options.threads)
         self._crew = Crew(self.instances.count)
         self._desk = Desk(usable_cores())
-        self._slots: dict[str, dict[str, _Slot]] = {}
+        self._slots: dict[str, dict[str, Slot]] = {}
         self._broken: Sequence[Broken] = ()
         self._started = False
 
@@ -129,13 +118,21 @@ class ServedModels:
             StorageError: The repository cannot be listed.
         """
         await self.rescan()
-        for model, versions in list(self._slots.items()):
-            wanted = list(versions) if self._options.versions == "all" else [max(versions, key=version_order)]
-            for version in wanted:
-                try:
-                    await self._open(versions[version])
-                except EdgeRuntimeError as error:
-                    _log.error("model %s %s is not served: %s", model, version, error)
+        every = self._options.versions == "all"
+        wanted = [
+            (model, version, versions[version])
+            for model, versions in self._slots.items()
+            for version in (versions if every else [max(versions, key=version_order)])
+        ]
+        for _, _, slot in wanted:  # whoever asks for one that comes later is told to wait
+            slot.want()
+        for model, version, slot in wanted:
+            if not slot.wanted:  # unloaded meanwhile
+                continue
+            try:
+                await self._open(slot)
+            except EdgeRuntimeError as error:
+                _log.error("model %s %s is not served: %s", model, version, error)
         self._started = True
 
     async def close(self) -> None:
@@ -156,7 +153,7 @@ class ServedModels:
         for model, versions in contents.models.items():
             slots = self._slots.setdefault(model, {})
             for version, found in versions.items():
-                slots.setdefault(version, _Slot(found)).found = found
+                slots.setdefault(version, Slot(found)).found = found
         for model, slots in list(self._slots.items()):
             here = contents.models.get(model, {})
             gone = [v for v, slot in slots.items() if v not in here and slot.state == UNAVAILABLE]
@@ -184,8 +181,11 @@ class ServedModels:
             for model, versions in self._slots.items()
             for version, slot in versions.items()
         ]
-        broken = [ModelState(each.name, each.version, UNAVAILABLE, each.why) for each in self._broken]
+        broken = [ModelState(each.name, each.version, UNAVAILABLE, self._said(each)) for each in self._broken]
         return states + broken
+
+    def _said(self, broken: Broken) -> str:
+        return placeless(broken.why, self._repository.source)
 
     def describe(self, model: str, version: str | None) -> ModelDescription:
         """Describe a loaded model; see `Backend.describe`."""
@@ -269,13 +269,20 @@ class ServedModels:
             UnknownModelError: The repository has no such model or version.
             EdgeRuntimeError: It cannot be loaded; the reason stands in the index as well.
         """
-        await self.rescan()
+        try:
+            await self.rescan()
+        except StorageError as error:
+            raise placeless_error(error, self._repository.source) from error
         slots = self._known(model)
         if version is None:
             version = max(slots, key=version_order)
         if version not in slots:
-            raise _unknown_version(model, version, slots)
+            raise unknown_version(model, version, slots)
         await self._open(slots[version])
+
+    async def load_version(self, model: str, version: str) -> None:
+        """Load one version of a model; see `load`."""
+        await self.load(model, version)
 
     async def unload(self, model: str, version: str | None = None) -> None:
         """Unload a model; requests under way are answered first.
@@ -289,7 +296,7 @@ class ServedModels:
         """
         slots = self._known(model)
         if version is not None and version not in slots:
-            raise _unknown_version(model, version, slots)
+            raise unknown_version(model, version, slots)
         for each in list(slots) if version is None else [version]:
             slot = slots[each]
             async with slot.turn:
@@ -302,21 +309,22 @@ class ServedModels:
                 slot.state, slot.reason = UNAVAILABLE, "unloaded"
         await asyncio.to_thread(give_memory_back)
 
-    async def _open(self, slot: _Slot) -> None:
+    async def _open(self, slot: Slot) -> None:
         """Load what is in the repository now; what is served goes on until its successor is ready."""
-        slot.wanted = True
+        slot.want()
         async with slot.turn:
+            slot.want()  # who had the turn may have unloaded it
             found, before = slot.found, slot.served
             if before is not None and slot.digest == found.digest:
                 return
-            if before is None:
-                slot.state, slot.reason = LOADING, "being loaded"
             try:
                 served = await asyncio.to_thread(self._opened, found)
             except EdgeRuntimeError as error:
+                told = placeless_error(error, self._repository.source)
                 if before is None:
-                    slot.state, slot.reason = UNAVAILABLE, str(error)
-                raise
+                    slot.state, slot.reason = UNAVAILABLE, str(told)
+                _log.warning("model %s %s: %s", found.model, found.version, error)
+                raise told from error
             slot.served, slot.digest, slot.state, slot.reason = served, found.digest, READY, ""
         if before is not None:
             await before.close()
@@ -356,18 +364,15 @@ class ServedModels:
             version = max(ready, key=version_order, default=None)
         slot = slots.get(version) if version is not None else None
         if slot is None or slot.served is None:
-            raise _unknown_version(model, version, slots)
+            raise not_ready(model, version, slots)
         return slot.served
 
-    def _known(self, model: str) -> dict[str, _Slot]:
+    def _known(self, model: str) -> dict[str, Slot]:
         slots = self._slots.get(model)
         if slots is None:
-            near = get_close_matches(model, self._slots, n=1)
-            raise UnknownModelError(
-                f"model '{model}'",
-                expected=f"one of {', '.join(self._slots) or 'none: the repository is empty'}",
-                do=f"Did you mean '{near[0]}'?" if near else None,
-            )
+            if not self._started and not self._slots:
+                raise OverloadedError("the repository is being read", retry_after_s=LOADING_RETRY_S)
+            raise unknown_model(model, self._slots)
         return slots
 
 
@@ -385,13 +390,3 @@ def _answer(served: Served, request: Request, value: Any, began: float) -> Answe
 
 def _wrong_kind(request: Request, expected: str) -> InputError:
     return InputError(f"model '{request.model}'", expected=expected, got=type(request.value).__name__)
-
-
-def _unknown_version(model: str, version: str | None, slots: Mapping[str, _Slot]) -> UnknownModelError:
-    known = ", ".join(f"{each} ({slot.state.lower()})" for each, slot in slots.items())
-    return UnknownModelError(
-        f"model '{model}'" + (f" version '{version}'" if version else ""),
-        expected="a version that is ready",
-        got=known,
-        do="Load it first, or ask for one that is ready",
-    )

@@ -15,12 +15,20 @@ from cloud_fallback.serving.gate import Gate
 from cloud_fallback.serving.idempotency import Once
 from cloud_fallback.serving.rush import Rush
 from cloud_fallback.serving.shadow import SHADOW_PRIORITY, Shadows
+from cloud_fallback.serving.slots import LOADING, LOADING_RETRY_S
 from cloud_fallback.serving.steering import SteeringTable
 from cloud_fallback.serving.traffic import choose, mirrors
-from edge_runtime.contract.errors import OverloadedError, UnknownModelError
+from edge_runtime.contract.errors import EdgeRuntimeError, InputError, OverloadedError, UnknownModelError
 from edge_runtime.contract.request import Request
 from edge_runtime.contract.result import Answer
-from edge_runtime.protocol.backend import Backend, ModelDescription, ModelState, Piece, TensorAnswer
+from edge_runtime.protocol.backend import (
+    Backend,
+    ModelDescription,
+    ModelState,
+    Piece,
+    TensorAnswer,
+    VersionLoader,
+)
 from edge_runtime.web.asking import PRIORITY, STICKY
 
 
@@ -80,8 +88,39 @@ class Front:
         return self._served.describe(model, version)
 
     async def load(self, model: str) -> None:
-        """Load a model of the repository, or its newest version."""
-        await self._served.load(model)
+        """Load a model's newest version, and those that its split names: their callers wait for them.
+
+        Raises:
+            EdgeRuntimeError: One of them cannot be loaded; the others are.
+        """
+        steering = self._table.get(model)
+        named = sorted(steering.split.versions()) if steering is not None else []
+        trouble: EdgeRuntimeError | None = None
+        try:
+            await self._served.load(model)
+        except EdgeRuntimeError as error:
+            trouble = error
+        there = {state.version for state in self._served.index() if state.name == model}
+        for version in named:
+            if version not in there:  # it has left the repository: the others have its share
+                continue
+            try:
+                await self.load_version(model, version)
+            except EdgeRuntimeError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    async def load_version(self, model: str, version: str) -> None:
+        """Load one version of a model; see `VersionLoader`.
+
+        Raises:
+            InputError: The models behind this load no versions one by one.
+            EdgeRuntimeError: It cannot be loaded.
+        """
+        if not isinstance(self._served, VersionLoader):
+            raise InputError("parameter 'version'", expected="none: versions are not loaded one by one here")
+        await self._served.load_version(model, version)
 
     async def unload(self, model: str) -> None:
         """Unload a model; requests under way are answered first."""
@@ -198,6 +237,16 @@ class Front:
             dice=self._dice(),
         )
         if version is None:
+            named = steering.split.versions()
+            if any(
+                state.state == LOADING and state.version in named
+                for state in self._served.index()
+                if state.name == request.model
+            ):
+                raise OverloadedError(
+                    f"model '{request.model}': the versions that have traffic are being loaded",
+                    retry_after_s=LOADING_RETRY_S,
+                )
             raise UnknownModelError(
                 f"no version of '{request.model}' that has traffic is loaded",
                 expected=", ".join(sorted(steering.split.versions())),

@@ -25,6 +25,7 @@ from edge_runtime.protocol.backend import Backend
 from edge_runtime.protocol.limits import DEFAULT_LIMITS, Limits
 from edge_runtime.protocol.problems import problem_of, retry_after, v2_document
 from edge_runtime.web.asking import PRIORITY, STICKY
+from edge_runtime.web.tensor_routes import load_version
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,11 @@ class GrpcDoor:
         return message_class("RepositoryIndexResponse")(models=models)
 
     async def _load(self, message: Any, _call: Call, _metadata: headers.Metadata) -> Any:
-        await self._backend.load(message.model_name)
+        told = message.parameters
+        if "version" in told:
+            await load_version(self._backend, message.model_name, told["version"].string_param)
+        else:
+            await self._backend.load(message.model_name)
         return message_class("RepositoryModelLoadResponse")()
 
     async def _unload(self, message: Any, _call: Call, _metadata: headers.Metadata) -> Any:

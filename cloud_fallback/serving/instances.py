@@ -130,3 +130,5 @@ class Crew:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            # The last batch's tensors lie in its engine's memory, which would outlive the model.
+            del job

@@ -87,11 +87,15 @@ class Repository:
         trusted: Public keys (PEM files), one of which must have signed a bundle; None: a signature is not
             asked for.
         cache: Where unpacked and fetched bundles are kept; None: `edge-runtime/bundles` in the user's cache.
+
+    Attributes:
+        source: As it was given.
     """
 
     def __init__(
         self, source: str | Path, *, trusted: Sequence[Path] | None = None, cache: Path | None = None
     ) -> None:
+        self.source = str(source)
         self._trusted = trusted
         self._cache = cache
         self._remote = RemoteFolder(source, cache) if isinstance(source, str) and "://" in source else None

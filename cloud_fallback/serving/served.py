@@ -19,12 +19,13 @@ from cloud_fallback.serving.dispatcher import Dispatcher, Observer, Ran
 from cloud_fallback.serving.golden import Proof, Trial, prove
 from cloud_fallback.serving.instances import Crew, Instances
 from cloud_fallback.serving.lengths import common_length, cut, filled_up
+from cloud_fallback.serving.places import placeless_run
 from cloud_fallback.serving.repository import servable
 from cloud_fallback.serving.visits import Visits
 from cloud_fallback.serving.writing import ServedGenerator
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
-from edge_runtime.contract.errors import InputError
+from edge_runtime.contract.errors import EngineError, InputError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.request import Request
 from edge_runtime.contract.task import (
@@ -39,7 +40,7 @@ from edge_runtime.contract.tensors import Tensors, check_tensors
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.registry import ENGINES, FORMATS
 from edge_runtime.local_model import AnyModel, choices_here, open_any_model, variant_of
-from edge_runtime.predict import GenerationPredictor
+from edge_runtime.predict import WINDOWS_AT_ONCE, GenerationPredictor
 from edge_runtime.tasks.base import Task
 
 UNREAD = frozenset({"priority", "timeout"})
@@ -66,6 +67,9 @@ class ServedVersion:
         self._dispatcher = dispatcher
         self._inputs = opened.session.inputs
         self._outputs = frozenset(spec.name for spec in opened.session.outputs)
+        takes = {spec.shape[0] for spec in self._inputs if spec.shape}
+        texts = isinstance(opened.spec, TextSpec) and takes == {None}
+        self._rows_at_once = 1 if 1 in takes else WINDOWS_AT_ONCE if texts else None
         self._visits = Visits(f"model '{manifest.name}' {manifest.version}")
 
     async def infer(self, tensors: Tensors, request: Request, outputs: Sequence[str] | None) -> Ran:
@@ -90,6 +94,7 @@ class ServedVersion:
             raise InputError(
                 "requested outputs", expected=f"of {', '.join(sorted(self._outputs))}", got=", ".join(wanted)
             )
+        refuse_empty(tensors)
         refuse_nan(tensors)
         ran = await self._dispatcher.infer(
             tensors,
@@ -120,8 +125,19 @@ class ServedVersion:
         heavy = is_heavy(request.value)
         with self._visits.inside():
             tensors, undo = await desk.do(heavy, partial(_prepare, task, request.value))
-            ran = await self._run_task(tensors, left(request, time.perf_counter() - began))
+            ran = await self._run_prepared(tensors, left(request, time.perf_counter() - began))
             return await desk.do(heavy, partial(task.postprocess, ran.tensors, undo)), ran
+
+    async def _run_prepared(self, tensors: Tensors, request: Request) -> Ran:
+        """Run what the task made of a value: where it does not fit the model, no caller is at fault."""
+        try:
+            return await self._run_task(tensors, request)
+        except InputError as error:
+            if isinstance(self.opened.spec, TensorsSpec):
+                raise
+            raise EngineError(
+                f"model '{request.model}': its task makes what the model does not take", got=error.got
+            ) from error
 
     async def _run_task(self, tensors: Tensors, request: Request) -> Ran:
         """Run what a task made, texts filled up to a length that others have too where that is the same."""
@@ -134,17 +150,22 @@ class ServedVersion:
         return replace(ran, tensors=cut(ran.tensors, length, filled))
 
     async def _run_rows(self, tensors: Tensors, request: Request) -> Ran:
-        """Run the rows that a task made of one value, one by one where the model takes one at a time."""
-        rows = next(iter(tensors.values())).shape[0]
-        takes_one = any(spec.shape and spec.shape[0] == 1 for spec in self._inputs)
-        if rows == 1 or not takes_one:
+        """Run the rows that a task made of one value, as `predict.run_rows` does.
+
+        The parts of a long text queue one after the other: others get their turn in between, and where its
+        time is over the rest is not run.
+        """
+        rows, size = next(iter(tensors.values())).shape[0], self._rows_at_once
+        if size is None or rows <= size:
             return await self._infer(tensors, request, None)
-        parts = [
-            await self._infer({name: array[at : at + 1] for name, array in tensors.items()}, request, None)
-            for at in range(rows)
-        ]
+        parts: list[Ran] = []
+        began = time.perf_counter()
+        for at in range(0, rows, size):
+            part = {name: array[at : at + size] for name, array in tensors.items()}
+            parts.append(await self._infer(part, left(request, time.perf_counter() - began), None))
         joined = {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
-        return Ran(joined, sum(part.queue_s for part in parts), sum(part.run_s for part in parts), 1)
+        queue_s, run_s = sum(part.queue_s for part in parts), sum(part.run_s for part in parts)
+        return Ran(joined, queue_s, run_s, max(part.batch_rows for part in parts))
 
     async def close(self) -> None:
         """Answer what is under way, then give the memory back."""
@@ -208,7 +229,7 @@ def open_version(
         predictor.close()
         raise
     dispatcher = Dispatcher(
-        opened.session.run,
+        placeless_run(opened.session.run, str(bundle.root)),
         crew,
         model=manifest.name,
         version=manifest.version,
@@ -284,6 +305,17 @@ def refuse_stranger(spec: TaskSpec, request: Request) -> None:
 def left(request: Request, used_s: float) -> Request:
     """Take time that was used off what a request has left."""
     return request if request.timeout_s is None else replace(request, timeout_s=request.timeout_s - used_s)
+
+
+def refuse_empty(tensors: Tensors) -> None:
+    """Refuse tensors that hold nothing: engines fail at them, each in its own way.
+
+    Raises:
+        InputError: Names the tensor.
+    """
+    for name, array in tensors.items():
+        if 0 in array.shape:
+            raise InputError(f"input '{name}'", expected="at least 1 on each axis", got=str(array.shape))
 
 
 def refuse_nan(tensors: Tensors) -> None:

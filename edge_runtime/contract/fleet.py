@@ -21,6 +21,8 @@ Id = Annotated[str, Field(pattern=NAME_PATTERN)]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$", description="UTC")]
 ClockTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="store-local HH:MM")]
 Bytes = Annotated[int, Field(ge=0)]
+Kind = Literal["model", "settings", "labels"]
+"""A model's bundle, the agent's settings, or the labels of a model."""
 
 
 class Delta(Declared):
@@ -76,7 +78,7 @@ class Wanted(Declared):
         trial: What it has to show.
     """
 
-    kind: Literal["model", "settings", "labels"]
+    kind: Kind
     name: Id
     version: str
     counter: int = Field(ge=0)
@@ -105,6 +107,7 @@ class Have(Declared):
     """One thing a device has, and where its update is.
 
     Args:
+        kind: As in `Wanted`.
         name: As in `Wanted`.
         version: The active one; None: none yet.
         sha256: Of the active one's file.
@@ -116,6 +119,7 @@ class Have(Declared):
         detail: The same for a person, with the number that failed.
     """
 
+    kind: Kind = "model"
     name: Id
     version: str | None = None
     sha256: Sha256 | None = None

@@ -72,7 +72,7 @@ class Request:
         model: The name the settings (or the cloud's repository) give it.
         value: What is asked.
         version: Only this version; None: the one that is served.
-        data: What it holds, for the rule of what may never leave.
+        data: What its caller says it holds; empty: nothing said, so it counts as all that it may.
         timeout_s: Time from now that an answer is worth anything; None: the policy's.
         parameters: Handed on to the model's server unread.
         trace: `traceparent` of the caller (W3C Trace Context); empty: none.

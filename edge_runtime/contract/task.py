@@ -150,6 +150,9 @@ class TextInput(Declared):
         " windows of it; or it is refused",
     )
     overlap: int = Field(default=32, ge=0, description="tokens that two neighbouring windows share")
+    max_windows: int = Field(
+        default=64, ge=1, description="windows of one text; a text that needs more is refused"
+    )
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:

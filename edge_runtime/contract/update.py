@@ -5,6 +5,8 @@ The tables that join them are `edge_runtime.update.machine`; this module only na
 
 from enum import StrEnum
 
+from edge_runtime.contract.errors import UpdateError
+
 
 class State(StrEnum):
     """Where an update is. The last five are ends."""
@@ -42,7 +44,7 @@ class Happening(StrEnum):
     """A version other than the active one is wanted."""
     BEGIN = "begin"
     DONE = "done"
-    """The work of this state succeeded."""
+    """The work of this state succeeded; of an end: everything is tidied up."""
     REFUSED = "refused"
     """It is not genuine, or not meant for this device: no sense in trying again."""
     BROKEN = "broken"
@@ -109,3 +111,30 @@ class Failure(StrEnum):
     COMMAND_EXPIRED = "command-expired"
     COMMAND_UNKNOWN = "command-unknown"
     COMMAND_FORBIDDEN = "command-forbidden"
+
+
+class UpdateFailedError(UpdateError):
+    """An update cannot go on.
+
+    Args:
+        code: Why; it is reported to the manager.
+        problem: As for `EdgeRuntimeError`.
+        retryable: Whether the same step can succeed later without anyone changing anything.
+        expected: As for `EdgeRuntimeError`.
+        got: As for `EdgeRuntimeError`.
+        do: As for `EdgeRuntimeError`.
+    """
+
+    def __init__(
+        self,
+        code: Failure,
+        problem: str,
+        *,
+        retryable: bool = False,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        super().__init__(problem, expected=expected, got=got, do=do)
+        self.code = code
+        self.retryable = retryable

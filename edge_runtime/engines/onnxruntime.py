@@ -4,15 +4,16 @@ The library falls back to the CPU with a warning when a provider cannot work; he
 allowed. Converts and optimises no file.
 """
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from edge_runtime.contract.errors import BundleError, EngineError
-from edge_runtime.contract.tensors import Tensors, TensorSpec, check_tensors
+from edge_runtime.contract.errors import BundleError, EngineError, InputError
+from edge_runtime.contract.tensors import Tensors, TensorSpec, check_tensors, format_shape
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.modelfile import require_model
 from edge_runtime.engines.pool import Gate
@@ -43,6 +44,21 @@ _DTYPES = {
 _FILE_ERRORS = {"InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoModel", "NoSuchFile"}
 
 
+# How onnxruntime says that the values or lengths of a tensor do not suit an operator; its exception is `Fail`
+# or `RuntimeException` then, as for everything else that fails.
+_MISFIT = re.compile(
+    "out of (data )?bounds|Attempting to broadcast|Can broadcast 0|Shape mismatch"
+    "|dimensions must match|cannot be reshaped|[Ii]ncompatible dimensions"
+    "|dimension with value zero|non.concatenable|cannot broadcast",
+)
+# Where in onnxruntime's own sources it happened: file, line and signature, and a condition that was false.
+_WHERE = re.compile(r"/\S+:\d+ (?:.*? was false\. |.*?\) )?")
+_REASON_CHARACTERS = 200
+_TOKEN_DTYPES = ("int32", "int64")
+_MANY_TOKENS = 2048
+"""Giving memory back made runs of 1024 tokens 10 % slower; larger ones are rare and took gigabytes."""
+
+
 class OnnxRuntimeSession:
     """A model opened in ONNX Runtime, which is safe to run from several threads."""
 
@@ -50,10 +66,13 @@ class OnnxRuntimeSession:
         self.inputs: Sequence[TensorSpec] = [_spec(node, model) for node in vendor.get_inputs()]
         self.outputs: Sequence[TensorSpec] = [_spec(node, model) for node in vendor.get_outputs()]
         self.provider = provider
-        self._model = model
+        self._model = model.name  # where it lies is no business of whoever asks
         self._vendor: Any = vendor
         self._names = [spec.name for spec in self.outputs]
-        self._gate = Gate(str(model))
+        dynamic = all(spec.dtype in _TOKEN_DTYPES and None in spec.shape for spec in self.inputs)
+        self._shrinking = _shrinking() if dynamic and provider == _CPU else None
+        self._shared = _shared_axes(vendor.get_inputs())
+        self._gate = Gate(model.name)
         # DirectML: "does not support multi-threaded calls to Run on the same inference session"
         # (onnxruntime documentation, DirectML Execution Provider).
         self._turn: AbstractContextManager[Any] = Lock() if provider == _DIRECTML else nullcontext()
@@ -62,11 +81,20 @@ class OnnxRuntimeSession:
         """Run the model once; see `Session.run`."""
         with self._gate, self._turn:
             check_tensors(inputs, self.inputs)
+            for axis, places in self._shared.items():
+                _check_axis(inputs, axis, places)
             try:
-                outputs = self._vendor.run(self._names, inputs)
+                outputs = self._vendor.run(self._names, inputs, self._how(inputs))
             except Exception as error:
-                raise EngineError(f"onnxruntime failed to run {self._model}: {brief(error)}") from error
+                # Its frames hold the vendor's session: whoever keeps the error would keep the model's memory.
+                error.__traceback__ = None
+                raise self._failure(error) from error
         return dict(zip(self._names, outputs, strict=True))
+
+    def _how(self, inputs: Tensors) -> Any:
+        """Give the options of a run: after a large one, the memory that small ones do not need goes back."""
+        large = max((array.size for array in inputs.values()), default=0) > _MANY_TOKENS
+        return self._shrinking if large else None
 
     def bind(self) -> Any:
         """Make an IO binding, for callers that keep tensors in the vendor's memory from run to run.
@@ -90,12 +118,24 @@ class OnnxRuntimeSession:
             try:
                 self._vendor.run_with_iobinding(binding)
             except Exception as error:
-                raise EngineError(f"onnxruntime failed to run {self._model}: {brief(error)}") from error
+                raise EngineError(f"onnxruntime failed to run {self._model}: {_reason(error)}") from error
 
     def close(self) -> None:
         """Wait for runs under way and free the model."""
         self._gate.close()
         self._vendor = None
+
+    def _failure(self, error: Exception) -> InputError | EngineError:
+        """Tell whose fault it was that a run failed."""
+        reason = _reason(error)
+        if type(error).__name__ == "InvalidArgument" or _MISFIT.search(str(error)):
+            return InputError(
+                "the inputs do not fit the model's operators",
+                expected="values and lengths that the model was made for",
+                got=reason,
+                do="Check the ids of tokens and the lengths of the tensors",
+            )
+        return EngineError(f"onnxruntime failed to run {self._model}: {reason}")
 
 
 class OnnxRuntime:
@@ -196,6 +236,42 @@ def _really_runs(session: Any, present: Sequence[str]) -> str:
         nodes[part.ep_name] += len(part.get_nodes())
     best = max(loaded, key=lambda provider: nodes[provider])
     return best if nodes[best] else _CPU
+
+
+def _shrinking() -> Any:
+    options = _load().RunOptions()
+    # onnxruntime_run_options_config_keys.h
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _shared_axes(nodes: Sequence[Any]) -> Mapping[str, Sequence[tuple[str, int]]]:
+    """Find the axes of inputs that the model calls by one name: (input, axis) of each, by that name."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for node in nodes:
+        for at, axis in enumerate(node.shape):
+            if isinstance(axis, str) and axis:
+                places.setdefault(axis, []).append((node.name, at))
+    return {axis: where for axis, where in places.items() if len(where) > 1}
+
+
+def _check_axis(inputs: Tensors, axis: str, places: Sequence[tuple[str, int]]) -> None:
+    if len({inputs[name].shape[at] for name, at in places}) > 1:
+        shapes = {name: format_shape(inputs[name].shape) for name, _ in places}
+        raise InputError(
+            "inputs",
+            expected=f"one length of '{axis}' in {', '.join(shapes)}",
+            got=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Give what onnxruntime says went wrong, without the places of files."""
+    said = " ".join(str(error).split())
+    said = _WHERE.sub("", said.rpartition("Status Message: ")[2])
+    return (
+        said.rpartition("[ONNXRuntimeError] : ")[2][:_REASON_CHARACTERS].rstrip(". ") or type(error).__name__
+    )
 
 
 def _spec(node: Any, model: Path) -> TensorSpec:

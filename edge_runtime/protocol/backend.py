@@ -5,7 +5,7 @@ Knows neither HTTP nor JSON: doors (REST, gRPC) speak those and ask a `Backend`.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edge_runtime.contract.request import Request
 from edge_runtime.contract.result import Answer, Generation
@@ -125,4 +125,13 @@ class Backend(Protocol):
 
     async def unload(self, model: str) -> None:
         """Unload a model; requests under way are answered first."""
+        ...
+
+
+@runtime_checkable
+class VersionLoader(Protocol):
+    """What a backend can do besides where versions of a model are loaded one by one."""
+
+    async def load_version(self, model: str, version: str) -> None:
+        """Load one version of a model of the repository."""
         ...

@@ -29,8 +29,10 @@ _LONGEST_MS = 24 * 3600 * 1000
 _BEARER = "bearer "
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _STICKY = re.compile(r"[\x20-\x7e]{1,256}")
-# W3C Trace Context, 3.2.2: version, trace id, parent id, flags; ids of zeros are none.
-_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+# W3C Trace Context, 3.2.2: version, trace id, parent id, flags; ids of zeros are none. Only a version to come
+# may have more behind them.
+_TRACE = re.compile(r"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?")
+_FIRST_TRACE = "00-"
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -41,7 +43,7 @@ class Metadata:
     Args:
         id: Of the request, and the key by which it is done once only; empty: the caller gave none.
         timeout_s: Time left; None: not told.
-        trace: `traceparent`; empty: none, or none that can be continued.
+        trace: `traceparent`, its four fields only; empty: none, or none that can be continued.
         token: Of `Authorization: Bearer`; empty: none.
         data: What the request holds, as the caller says.
         priority: 0 is the highest.
@@ -81,12 +83,11 @@ def read(headers: Mapping[str, str]) -> Metadata:
     sticky = headers.get(STICKY, "")
     if sticky and not _STICKY.fullmatch(sticky):
         raise _wrong(STICKY, "1 to 256 ASCII characters", sticky)
-    trace = headers.get(TRACE, "").strip()
     authorization = headers.get(AUTHORIZATION, "")
     return Metadata(
         id=request_id,
         timeout_s=_timeout_s(headers[DEADLINE]) if DEADLINE in headers else None,
-        trace=trace if _TRACE.fullmatch(trace) else "",  # as the standard says: a broken one is ignored
+        trace=_trace(headers.get(TRACE, "")),
         token=authorization[len(_BEARER) :].strip() if authorization.lower().startswith(_BEARER) else "",
         data=_data(headers[DATA]) if DATA in headers else frozenset(),
         priority=_priority(headers[PRIORITY]) if PRIORITY in headers else USUAL_PRIORITY,
@@ -104,7 +105,7 @@ def write(metadata: Metadata) -> dict[str, str]:
     said = {
         REQUEST_ID: metadata.id,
         DEADLINE: "" if metadata.timeout_s is None else str(max(1, int(metadata.timeout_s * 1000))),
-        TRACE: metadata.trace,
+        TRACE: _trace(metadata.trace),
         AUTHORIZATION: f"Bearer {metadata.token}" if metadata.token else "",
         DATA: ",".join(sorted(metadata.data)),
         PRIORITY: "" if metadata.priority == USUAL_PRIORITY else str(metadata.priority),
@@ -160,6 +161,15 @@ def _timeout_s(text: str) -> float:
     if not left_ms or left_ms > _LONGEST_MS:  # whoever has no time left does not ask
         raise _wrong(DEADLINE, f"milliseconds left, a whole number from 1 to {_LONGEST_MS}", text)
     return left_ms / 1000
+
+
+def _trace(text: str) -> str:
+    """Keep the four fields, for behind them may be a text; a broken one is ignored, as the standard says."""
+    text = text.strip()
+    found = _TRACE.fullmatch(text)
+    if found is None or (text.startswith(_FIRST_TRACE) and found[2]):
+        return ""
+    return found[1]
 
 
 def _priority(text: str) -> int:

@@ -1,4 +1,4 @@
-"""AuditLog: one JSON line for everything that leaves the device, written before it leaves.
+"""AuditLog: one JSON line for everything that leaves the device, written before it leaves, or is withheld.
 
 Holds no content: what, how much, its digest, and why it was allowed. What cannot be written down is not sent.
 """
@@ -45,18 +45,38 @@ class AuditLog:
         Raises:
             StorageError: It could not be written down, so it must not leave.
         """
+        self._write(what, how, what.reason, f"{to}{what.path}")
+
+    def withheld(self, what: Outgoing, why: str) -> None:
+        """Write down that something that was owed does not leave after all: `how` is `withheld`.
+
+        Args:
+            what: It.
+            why: For a person.
+
+        Raises:
+            StorageError: It could not be written down.
+        """
+        self._write(what, "withheld", why, "")
+
+    def close(self) -> None:
+        """Close the file; a later line opens it again."""
+        with self._lock:
+            self._release()
+
+    def _write(self, what: Outgoing, how: str, why: str, to: str) -> None:
         line = json.dumps(
             {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "id": what.id,
                 "model": what.model,
                 "how": how,
-                "why": what.reason,
+                "why": why,
                 "data": sorted(what.data),
                 "redacted": sorted(what.redacted),
                 "bytes": len(what.body),
                 "sha256": hashlib.sha256(what.body).hexdigest(),
-                "to": f"{to}{what.path}",
+                "to": to,
             }
         )
         with self._lock:
@@ -75,14 +95,9 @@ class AuditLog:
                 ) from error
             self.written += 1
 
-    def close(self) -> None:
-        """Close the file; a later line opens it again."""
-        with self._lock:
-            self._release()
-
     def _opened(self) -> TextIO:
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             torn = self._path.exists() and not _ends_a_line(self._path)
             self._file = self._path.open("a", encoding="utf-8")
             if torn:

@@ -74,6 +74,7 @@ class Far:
             Whether there was room.
 
         Raises:
+            InputError: Its id is that of something else.
             StorageError: The disk did not take it.
         """
         kept = self.outbox.put(pack(outgoing, kind, stream, local), time.time())

@@ -3,14 +3,16 @@
 Sends nothing (`edge_runtime.routing.sender` does), decides nothing about when, and looks into no body.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_runtime.contract.errors import InputError
 from edge_runtime.database import Database
-from edge_runtime.routing.parcel import Kind, Late, OutboxStatus, Owed, Parcel, Poison
+from edge_runtime.routing.parcel import WITHHELD, Kind, Late, OutboxStatus, Owed, Parcel, Poison
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS owed (
@@ -26,7 +28,7 @@ CREATE TABLE IF NOT EXISTS poison (
 CREATE TABLE IF NOT EXISTS answers (
   id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, type TEXT NOT NULL,
   body BLOB NOT NULL, note TEXT NOT NULL, bytes INTEGER NOT NULL, at_s REAL NOT NULL,
-  told INTEGER NOT NULL DEFAULT 0);
+  told INTEGER NOT NULL DEFAULT 0, digest TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS answers_untold ON answers (told, id);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
@@ -67,13 +69,15 @@ class Outbox:
         """Keep a parcel for sending. When this returns True it survives `kill -9` and a power cut.
 
         Args:
-            parcel: A key that waits already, or was answered already, is not kept twice.
+            parcel: A key that waits already, or was answered already, is not kept twice. Of audits, about
+                which nobody asks by id, the first of a key counts.
             now_s: Seconds since 1970.
 
         Returns:
             Whether it is kept, or was already; False where there is no room for it.
 
         Raises:
+            InputError: The key is that of something else.
             StorageError: The disk did not take it; it is not kept.
         """
         return self._database.do(lambda database: self._put(database, parcel, now_s))
@@ -109,9 +113,12 @@ class Outbox:
             if owed.parcel.kind is not Kind.EVENT:
                 parcel = owed.parcel
                 database.execute(
-                    "INSERT OR IGNORE INTO answers (key, kind, type, body, note, bytes, at_s)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (parcel.key, parcel.kind, content_type, body, parcel.note, len(body), now_s),
+                    "INSERT OR IGNORE INTO answers (key, kind, type, body, note, bytes, at_s, digest)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(parcel.key, parcel.kind, content_type, body, parcel.note, len(body), now_s),
+                        _digest(parcel.path, parcel.content_type, parcel.body),
+                    ),
                 )
                 self._bound(database, "answers")
 
@@ -132,19 +139,25 @@ class Outbox:
     def poison(self, owed: Owed, error: str, now_s: float) -> None:
         """Put a parcel aside that the cloud will never take; the next of its stream comes up.
 
+        Args:
+            owed: What will not be sent again.
+            error: What the cloud said; beginning with `WITHHELD`: why it may not leave, and was not tried.
+            now_s: Seconds since 1970.
+
         Raises:
             StorageError: The disk did not take it; the parcel waits still.
         """
+        withheld = error.startswith(WITHHELD)
 
         def poison(database: sqlite3.Connection) -> None:
             database.execute(
                 "INSERT INTO poison"
                 " (key, stream, kind, path, type, headers, body, bytes, attempts, error, at_s)"
-                " SELECT key, stream, kind, path, type, headers, body, bytes, attempts + 1, ?, ?"
+                " SELECT key, stream, kind, path, type, headers, body, bytes, attempts + ?, ?, ?"
                 " FROM owed WHERE id = ?",
-                (error, now_s, owed.id),
+                (not withheld, error, now_s, owed.id),
             )
-            self._remove(database, "refused", "id = ?", owed.id)
+            self._remove(database, "withheld" if withheld else "refused", "id = ?", owed.id)
             self._bound(database, "poison")
 
         self._database.do(poison)
@@ -210,14 +223,20 @@ class Outbox:
             )
         )
 
-    def poisoned(self) -> tuple[Poison, ...]:
-        """List what the cloud refused for good, the oldest first.
+    def poisoned(self, key: str | None = None) -> tuple[Poison, ...]:
+        """List what the cloud refused for good and what may no longer leave, the oldest first.
+
+        Args:
+            key: Only of this request; None: all.
 
         Raises:
             StorageError: The file cannot be read.
         """
-        query = "SELECT key, stream, kind, path, attempts, error, at_s FROM poison ORDER BY id"
-        rows = self._database.do(lambda database: database.execute(query).fetchall())
+        query = (
+            "SELECT key, stream, kind, path, attempts, error, at_s FROM poison"
+            " WHERE :key IS NULL OR key = :key ORDER BY id"
+        )
+        rows = self._database.do(lambda database: database.execute(query, {"key": key}).fetchall())
         return tuple(Poison(key, stream, Kind(kind), *rest) for key, stream, kind, *rest in rows)
 
     def __len__(self) -> int:
@@ -241,6 +260,7 @@ class Outbox:
             dropped=self._counters["dropped"],
             expired=self._counters["expired"],
             refused=self._counters["refused"],
+            withheld=self._counters["withheld"],
             damage=self._database.damage,
         )
 
@@ -249,14 +269,24 @@ class Outbox:
         self._database.close()
 
     def _count(self, database: sqlite3.Connection) -> None:
+        if "digest" not in {column[1] for column in database.execute("PRAGMA table_info(answers)")}:
+            # A file of a version before there were any.
+            database.execute("ALTER TABLE answers ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
         query = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM owed"
         self._count_owed, self._bytes = database.execute(query).fetchone()
         self._counters = Counter(dict(database.execute("SELECT name, value FROM counters").fetchall()))
 
     def _put(self, database: sqlite3.Connection, parcel: Parcel, now_s: float) -> bool:
         """Insert and make room; give whether it is kept."""
-        known = "SELECT 1 FROM owed WHERE key = :key UNION ALL SELECT 1 FROM answers WHERE key = :key"
-        if database.execute(known, {"key": parcel.key}).fetchone() is not None:
+        digest = _known(database, parcel.key)
+        if digest is not None:
+            same = digest in {"", _digest(parcel.path, parcel.content_type, parcel.body)}
+            if not same and parcel.kind is not Kind.AUDIT:
+                raise InputError(
+                    f"request '{parcel.key}'",
+                    expected="an id of its own for each request",
+                    got="the id of another one, which went to the cloud, or will",
+                )
             return True
         headers = json.dumps(dict(parcel.headers))
         size = len(parcel.body) + len(parcel.path) + len(headers) + len(parcel.note)
@@ -313,6 +343,21 @@ def _trim(database: sqlite3.Connection, table: str, order: str, surplus: int) ->
             break
         count, freed = count + 1, freed + int(row[0])
     return count, freed
+
+
+def _known(database: sqlite3.Connection, key: str) -> str | None:
+    """Give the digest of what has this key; None: nothing has; empty: an answer that was kept without one."""
+    row = database.execute("SELECT path, type, body FROM owed WHERE key = ?", (key,)).fetchone()
+    if row is not None:
+        return _digest(*row)
+    row = database.execute("SELECT digest FROM answers WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _digest(path: str, content_type: str, body: bytes) -> str:
+    digest = hashlib.sha256(f"{path}\n{content_type}\n".encode())
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def _owed(row: tuple[int, str, str, str, str, str, str, bytes, str, float, int]) -> Owed:

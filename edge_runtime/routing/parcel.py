@@ -1,4 +1,4 @@
-"""What lies in the outbox: parcels for the cloud, their late answers, and what the cloud will never take.
+"""What lies in the outbox: parcels for the cloud, their late answers, and what the cloud will never get.
 
 Holds values. `edge_runtime.routing.outbox` keeps them on disk, `edge_runtime.routing.sender` sends them.
 """
@@ -6,6 +6,9 @@ Holds values. `edge_runtime.routing.outbox` keeps them on disk, `edge_runtime.ro
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+WITHHELD = "privacy: "
+"""The error of a parcel that may no longer leave begins so."""
 
 
 class Kind(StrEnum):
@@ -84,7 +87,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A parcel that the cloud will never take.
+    """A parcel that the cloud will never take, or that may no longer leave.
 
     Args:
         key: Of the request.
@@ -92,7 +95,7 @@ class Poison:
         kind: What it is.
         path: Where it was to go.
         attempts: How often it was tried.
-        error: What the cloud said.
+        error: What the cloud said, or why it may not leave: `privacy: …`.
         at_s: When it was given up, seconds since 1970.
     """
 
@@ -104,6 +107,11 @@ class Poison:
     error: str
     at_s: float
 
+    @property
+    def withheld(self) -> bool:
+        """Whether the settings keep it here; else the cloud refused it."""
+        return self.error.startswith(WITHHELD)
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
@@ -113,11 +121,12 @@ class OutboxStatus:
         waiting: Parcels.
         waiting_bytes: Theirs.
         answers: Late answers kept for whoever asks.
-        poisoned: Parcels kept that the cloud refused for good.
+        poisoned: Parcels kept that the cloud refused for good, or that may no longer leave.
         sent: Parcels that the cloud took.
         dropped: Parcels dropped for want of room.
         expired: Parcels dropped for their age.
         refused: Parcels that the cloud refused for good, all that ever were.
+        withheld: Parcels that may no longer leave by the settings, all that ever were.
         damage: What happened to a damaged file; empty when nothing did.
     """
 
@@ -129,4 +138,5 @@ class OutboxStatus:
     dropped: int
     expired: int
     refused: int
+    withheld: int
     damage: str

@@ -23,8 +23,11 @@ def refusal(model: str, decision: Decision) -> EdgeRuntimeError:
     """
     problem, got = f"model '{model}': {decision.reason}", decision.detail or None
     match decision.reason:
-        case Reason.PRIVACY | Reason.POLICY:
-            return RefusedError(problem, got=got, do="Ask with data that may leave, or change the policy")
+        case Reason.PRIVACY:
+            do = "By the settings such data may not leave, and the device has no model that answers it"
+            return RefusedError(problem, got=got, do=do)
+        case Reason.POLICY:
+            return RefusedError(problem, got=got, do="The settings leave no other way to an answer")
         case Reason.DEADLINE:
             return DeadlineError(problem, got=got)
         case Reason.BUDGET:

@@ -32,7 +32,7 @@ class Failure(StrEnum):
     UNAUTHORIZED = "unauthorized"
     """401 or 403."""
     REQUEST = "request"
-    """Any other 4xx: the request is wrong."""
+    """Any other 4xx: the request is wrong. Of a 404 the outbox knows better: a model may be loading still."""
 
 
 class Again(StrEnum):

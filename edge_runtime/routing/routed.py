@@ -41,3 +41,22 @@ class Routed:
     cloud_model: str
     timeout_s: float = 5.0
     retries: int = 2
+
+
+_WAY_BACK_S = 0.05
+_WAY_BACK_SHARE = 0.1
+"""Of the time left: callers count from before the request was sent."""
+
+
+def wait_until_s(deadline_s: float, now_s: float) -> float:
+    """Say how long the cloud may be waited for where the device's own answer is in hand.
+
+    Args:
+        deadline_s: Of the request.
+        now_s: On the same clock.
+
+    Returns:
+        A time that leaves the device's answer the way back.
+    """
+    left_s = deadline_s - now_s
+    return deadline_s - min(max(_WAY_BACK_S, _WAY_BACK_SHARE * left_s), left_s / 2)

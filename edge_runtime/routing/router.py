@@ -38,7 +38,7 @@ from edge_runtime.routing.parcel import Kind
 from edge_runtime.routing.policy import Action, Mode, choose, fall_back, judge
 from edge_runtime.routing.privacy import forbidden
 from edge_runtime.routing.refusal import refusal
-from edge_runtime.routing.routed import Redaction, Routed
+from edge_runtime.routing.routed import Redaction, Routed, wait_until_s
 from edge_runtime.tasks.confidence import confidence_of
 
 _HERE_AGAIN = (EngineError, BundleError, TooLargeError)
@@ -156,6 +156,8 @@ class Router:
                     yield piece
                 return
             except EdgeRuntimeError as error:
+                if isinstance(tried, TooLargeError) and not begun:
+                    raise tried from error
                 if begun or tried or (decision.route is Route.LOCAL and not isinstance(error, _HERE_AGAIN)):
                     raise
                 tried = error
@@ -182,7 +184,7 @@ class Router:
             return _Asked(
                 request, outputs, model, began_s, began_s + timeout_s, Facts(here, deadline_left_s=timeout_s)
             )
-        data = contents(request, None if local is None else local.kind)
+        data = contents(request, None if local is None else local.kind, outputs)
         facts = Facts(
             local=here,
             cloud=far.gauge.facts(model.cloud_model),
@@ -211,7 +213,12 @@ class Router:
             instead = fall_back(policy, self._later(asked), Route.LOCAL, str(error))
             if instead.route is not Route.CLOUD:
                 raise
-            return self._ask(asked, instead, asked.deadline_s)
+            try:
+                return self._ask(asked, instead, asked.deadline_s)
+            except EdgeRuntimeError as far:
+                if isinstance(error, TooLargeError):  # then that is what the caller can do something about
+                    raise error from far
+                raise
         if self._far is None or (policy.mode is not Mode.CASCADE and not policy.audit_rate):
             return self._answer(asked, opened, value, confidence, decision)
         sure = measure(value, confidence, decision)
@@ -234,9 +241,9 @@ class Router:
                 return self._escalate(asked, verdict.decision, answer)
 
     def _escalate(self, asked: "_Asked", decision: Decision, answer: Answer[Any]) -> Answer[Any]:
-        """Ask the cloud about a hard example; where it fails, the device's answer is there."""
+        """Ask the cloud about a hard example; where it fails, the device's answer is there, and in time."""
         try:
-            return self._ask(asked, decision, asked.deadline_s)
+            return self._ask(asked, decision, wait_until_s(asked.deadline_s, self._clock()))
         except EdgeRuntimeError as error:
             kept = fall_back(asked.model.policy, self._later(asked), Route.CLOUD, str(error), answered=True)
             return self._timed(asked, replace(answer, decision=kept))
@@ -260,7 +267,7 @@ class Router:
         local = asked.model.local
         opened = None if local is None else local.opened
         if local is None or opened is None:
-            raise EngineError(f"model '{asked.model.name}'", expected="a model that is open here", got="none")
+            raise EngineError(f"model '{asked.model.name}'", expected="one that is open here", got="none")
         return opened, *local.predict(asked.request.value, asked.outputs)
 
     def _answer(
@@ -354,14 +361,9 @@ class Router:
             raise RefusedError(
                 f"model '{asked.model.name}'", expected="data that may leave", got=", ".join(kept)
             )
-        request = replace(request, data=data)
-        outgoing = prepare(
-            request,
-            asked.model.cloud_model,
-            outputs=asked.outputs,
-            stream=stream,
-            binary=self._cloud().client.binary,
-        )
+        request, binary = replace(request, data=data), self._cloud().client.binary
+        cloud_model, outputs = asked.model.cloud_model, asked.outputs
+        outgoing = prepare(request, cloud_model, outputs=outputs, stream=stream, binary=binary)
         return request, replace(outgoing, redacted=redacted, reason=decision.reason.value)
 
     def _cloud(self) -> Far:

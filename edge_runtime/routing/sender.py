@@ -1,7 +1,8 @@
 """Sender: a thread that brings what the outbox owes to the cloud, and tells who waits for its answers.
 
 Keeps nothing in memory that the outbox does not have on disk, but for an answer that a full disk did not
-take. When to send is `edge_runtime.routing.sending`'s decision.
+take. When to send is `edge_runtime.routing.sending`'s decision, and whether it still
+may leave is the gate's.
 """
 
 import json
@@ -19,7 +20,8 @@ from edge_runtime.routing.call import Reply
 from edge_runtime.routing.cloud_client import Outcome
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.outgoing import Outgoing
-from edge_runtime.routing.parcel import Kind, Late, Owed, Parcel
+from edge_runtime.routing.parcel import WITHHELD, Kind, Late, Owed, Parcel
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.retry import Failure
 from edge_runtime.routing.sending import Sending, SendingOptions
 
@@ -29,6 +31,8 @@ _LOOK_EVERY_S = 30.0
 _EXPIRE_EVERY_S = 60.0
 _TOLD_AT_ONCE = 50
 _JSON_LENGTH = "; json="
+_NOT_FOUND = 404
+_VERSIONED = ("?version=", "/versions/")
 
 
 class Sends(Protocol):
@@ -47,6 +51,8 @@ class Sender:
         client: To the cloud.
         online: Whether the cloud can be reached, as far as is known; while it cannot, nothing is tried.
         on_late: Called with each late answer, from the sender's thread, at least once each.
+        gate: What may leave by the settings of now, whatever those said when it was put into the outbox.
+        on_withheld: Called with what may not, and why, before it is put aside; raises if it cannot be noted.
         options: How fast what failed is sent again.
         timeout_s: For each answer.
     """
@@ -58,6 +64,8 @@ class Sender:
         *,
         online: Callable[[], bool],
         on_late: Callable[[Late], None],
+        gate: Gate,
+        on_withheld: Callable[[Outgoing, str], None],
         options: SendingOptions | None = None,
         timeout_s: float = 30.0,
     ) -> None:
@@ -65,6 +73,8 @@ class Sender:
         self._client = client
         self._online = online
         self._on_late = on_late
+        self._gate = gate
+        self._on_withheld = on_withheld
         self._sending = Sending(options)
         self._timeout_s = timeout_s
         self._in_hand: tuple[Owed, Reply] | None = None
@@ -131,8 +141,13 @@ class Sender:
         return _LOOK_EVERY_S
 
     def _send(self, owed: Owed) -> None:
+        outgoing = _outgoing(owed.parcel)
+        why = self._gate.stops(None if owed.parcel.kind is Kind.EVENT else owed.parcel.stream, outgoing.data)
+        if why:
+            self._withhold(owed, outgoing, why)
+            return
         try:
-            outcome = self._client.send(_outgoing(owed.parcel), self._timeout_s)
+            outcome = self._client.send(outgoing, self._timeout_s)
         except OverloadedError as error:
             self._pause(owed, away=True, asked_s=error.retry_after_s, said=str(error))
             return
@@ -142,16 +157,36 @@ class Sender:
             self._settle(owed, reply)
             return
         said = str(outcome.said())
-        hopeless = owed.attempts + 1 >= self._sending.options.most_attempts
-        if failure is Failure.REQUEST or (failure is Failure.SERVER and hopeless):
+        if self._is_hopeless(owed, outcome):
             log.warning("%s %s is refused for good: %s", owed.parcel.kind, owed.parcel.key, said)
             self._outbox.poison(owed, said, time.time())
             self._sending.sent(owed.parcel.stream)
             return
         self._outbox.postpone(owed)
         # What fails for one parcel holds its stream up; everything else is about the cloud as a whole.
-        away = failure not in {Failure.SERVER, Failure.OVERLOADED}
+        away = failure not in {Failure.SERVER, Failure.OVERLOADED, Failure.REQUEST}
         self._pause(owed, away=away, asked_s=outcome.asked_s, said=said)
+
+    def _is_hopeless(self, owed: Owed, outcome: Outcome) -> bool:
+        """Say whether to give a parcel up.
+
+        A model that the cloud does not know may be loading still: its questions wait until they are too old.
+        One that asks for a version gives up earlier, because those behind it may be answered by another.
+        """
+        often = owed.attempts + 1 >= self._sending.options.most_attempts
+        if outcome.failure is Failure.SERVER:
+            return often
+        if outcome.failure is not Failure.REQUEST:
+            return False
+        missing = outcome.reply is not None and outcome.reply.status == _NOT_FOUND
+        if not missing or owed.parcel.kind is Kind.EVENT:
+            return True
+        return often and any(mark in owed.parcel.path for mark in _VERSIONED)
+
+    def _withhold(self, owed: Owed, outgoing: Outgoing, why: str) -> None:
+        log.warning("%s %s is not sent: %s", owed.parcel.kind, owed.parcel.key, why)
+        self._on_withheld(outgoing, f"{WITHHELD}{why}")
+        self._outbox.poison(owed, f"{WITHHELD}{why}", time.time())
 
     def _settle(self, owed: Owed, reply: Reply) -> None:
         self._outbox.settle(owed, _kind_of(reply), reply.body, time.time())

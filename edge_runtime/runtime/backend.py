@@ -39,14 +39,15 @@ class RuntimeBackend:
 
     Args:
         runtime: Who answers.
-        at_once: Requests worked on at the same time.
+        at_once: Requests worked on at the same time; as many again of those that may have to wait for the
+            cloud.
     """
 
     def __init__(self, runtime: Runtime, at_once: int) -> None:
         self._runtime = runtime
-        self._at_once = at_once
-        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="request")
-        self._waiting = 0
+        # Who waits for a cloud that says nothing must not hold the workers of those who need none.
+        self._here = _Workers(at_once, "request")
+        self._maybe_there = _Workers(at_once, "request-cloud")
 
     def ready(self) -> bool:
         """Say whether every model is open, or the cloud answers for it."""
@@ -182,27 +183,22 @@ class RuntimeBackend:
 
     def close(self) -> None:
         """Wait for what is under way; take nothing more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._here.close()
+        self._maybe_there.close()
 
     async def _work(self, request: Request, work: Callable[[Request], _T]) -> _T:
         """Have a thread do it; its time starts now, and what nobody waits for any more is not begun."""
-        if self._waiting >= self._at_once * (1 + _WAITING_A_WORKER):
-            raise OverloadedError("the door", retry_after_s=1.0, got=f"{self._waiting} requests are waiting")
-        until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
+        routed = self._runtime.router.model(request.model)
+        until_s = time.monotonic() + (routed.timeout_s if request.timeout_s is None else request.timeout_s)
 
         def run() -> _T:
-            if until_s is None:
-                return work(request)
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 raise DeadlineError(f"model '{request.model}'", got="the time went by while it waited")
             return work(replace(request, timeout_s=left_s))
 
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
-        finally:
-            self._waiting -= 1
+        alone = self._runtime.cloud is None or routed.policy.mode is Mode.LOCAL_ONLY
+        return await (self._here if alone else self._maybe_there).run(run)
 
     def _opened(self, model: str) -> Opened | None:
         local = self._runtime.local(model)
@@ -218,6 +214,27 @@ class RuntimeBackend:
         facts = None if routed.local is None else routed.local.facts(None, 0.0)
         why = "the device has no bundle of it" if facts is None else facts.why_not
         return ModelState(name, "", "UNAVAILABLE", why or "it does not fit the memory")
+
+
+class _Workers:
+    """Some threads, and a bounded line before them. Belongs to the event loop's thread."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._waiting = 0
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        if self._waiting >= self._count * (1 + _WAITING_A_WORKER):
+            raise OverloadedError("the door", retry_after_s=1.0, got=f"{self._waiting} requests are waiting")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _overtaken(done: "asyncio.Future[None]", pieces: "asyncio.Queue[object]") -> None:

@@ -15,6 +15,7 @@ from edge_runtime.routing.far import Far
 from edge_runtime.routing.gauge import CloudGauge, GaugeStatus
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.parcel import OutboxStatus
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.probe import Probe
 from edge_runtime.routing.sender import Sender
 from edge_runtime.routing.sending import SendingOptions
@@ -48,6 +49,7 @@ class Cloud:
         settings: The cloud.
         outbox: What is owed to it.
         state_dir: For the outbox (`outbox.sqlite`) and the audit log (`audit.jsonl`).
+        gate: What may leave by the settings, for what is owed since earlier ones.
         on_late: Called with each late answer, at least once; None: they are only kept.
         disagreements: By the cloud's name of a model: what its calibration measured.
         sending: How fast what failed is sent again.
@@ -63,6 +65,7 @@ class Cloud:
         outbox: OutboxSettings,
         state_dir: Path,
         *,
+        gate: Gate,
         on_late: Callable[[LateAnswer], None] | None = None,
         disagreements: Mapping[str, float] | None = None,
         sending: SendingOptions | None = None,
@@ -89,6 +92,8 @@ class Cloud:
                 client,
                 online=lambda: self.gauge.online,
                 on_late=self.desk.take,
+                gate=gate,
+                on_withheld=self._audit_log.withheld,
                 options=sending,
             )
             opened.callback(self._sender.close)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from edge_runtime.contract.errors import EdgeRuntimeError
+from edge_runtime.contract.errors import EdgeRuntimeError, RefusedError, RemoteError
 from edge_runtime.contract.result import Answer
 from edge_runtime.contract.route import Decision, Reason, Route
 from edge_runtime.protocol import answers, json_document
@@ -101,12 +101,24 @@ class LateDesk:
 
         Raises:
             StorageError: The outbox cannot be read.
-            RemoteError: What the cloud answered cannot be read.
+            RefusedError: It may no longer leave, so that no answer comes.
+            RemoteError: The cloud refused it for good, or what it answered cannot be read.
         """
         late = self._outbox.answer(request_id)
-        if late is None:
-            return self._outbox.waits(request_id)
-        return _answer(late, json.loads(late.note) if late.note else {})
+        if late is not None:
+            return _answer(late, json.loads(late.note) if late.note else {})
+        if self._outbox.waits(request_id):
+            return True
+        for poison in reversed(self._outbox.poisoned(request_id)):
+            if poison.withheld:
+                raise RefusedError(f"request '{request_id}' did not leave", got=poison.error)
+            raise RemoteError(
+                f"request '{request_id}' was given up",
+                retryable=False,
+                got=f"from the cloud: {poison.error}",
+                do="The device's own answer is all there is; ask again with another id",
+            )
+        return False
 
     def status(self) -> Mapping[str, AuditStatus]:
         """Say how the audits stand, by the cloud's name of a model."""

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract.errors import ConfigError, UnknownModelError
+from edge_runtime.contract.errors import ConfigError, InputError, RefusedError, UnknownModelError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.request import Prompt, Request, Value
 from edge_runtime.contract.result import Answer
@@ -27,6 +27,8 @@ from edge_runtime.protocol.backend import Piece
 from edge_runtime.routing.local import Local
 from edge_runtime.routing.outgoing import event
 from edge_runtime.routing.parcel import Kind
+from edge_runtime.routing.policy import Mode
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.routed import Redaction, Routed
 from edge_runtime.routing.router import Router
 from edge_runtime.routing.sending import SendingOptions
@@ -91,6 +93,10 @@ class Runtime:
             name: policy_of(name, model.route, has_cloud=has_cloud)
             for name, model in self.settings.models.items()
         }
+        self._gate = Gate(
+            {name: policy.never_leave for name, (policy, _) in policies.items()},
+            {name for name, (policy, _) in policies.items() if policy.mode is Mode.LOCAL_ONLY},
+        )
         with ExitStack() as opened:
             for name, model in self.settings.models.items():
                 if model.here:
@@ -103,6 +109,7 @@ class Runtime:
                     self.settings.cloud,
                     self.settings.outbox,
                     self.settings.state_dir,
+                    gate=self._gate,
                     on_late=on_late,
                     disagreements={
                         _cloud_name(name, self.settings.models[name]): file.disagreement
@@ -170,6 +177,8 @@ class Runtime:
 
         Raises:
             UnknownModelError: Nothing is known of the request.
+            RefusedError: It may no longer leave, so that no answer comes.
+            RemoteError: The cloud refused it for good, or what it answered cannot be read.
             StorageError: The outbox cannot be read.
         """
         found = False if self.cloud is None else self.cloud.desk.find(request_id)
@@ -187,30 +196,38 @@ class Runtime:
         document: object,
         *,
         stream: str = "events",
-        data: Collection[DataClass | str] = (),
+        data: Collection[DataClass | str] | None = None,
         event_id: str = "",
     ) -> bool:
-        """Send the cloud something that happened: now, or when it is back. Its answer is not kept.
+        """Send your own endpoint something that happened: now, or when it is back. Its answer is not kept.
+
+        `edge-runtime serve` has no such endpoint: it answers 404, and the event is put aside.
 
         Args:
-            path: Of the cloud: `/v1/events`.
+            path: Of the endpoint, under the cloud's `url`: `/v1/events`.
             document: JSON.
             stream: What it is in order with.
-            data: What it holds; it is the application's to keep back what may never leave.
-            event_id: The cloud applies it once; empty: a new one.
+            data: What it holds: nothing that any model's `never_leave` keeps here. Empty: none of the
+                classes; None: not said, so it counts as `text`.
+            event_id: For the endpoint to apply it once; empty: a new one.
 
         Returns:
             Whether the outbox had room for it; then it survives `kill -9`.
 
         Raises:
             ConfigError: There is no cloud.
+            RefusedError: It holds what may not leave.
+            InputError: The id is that of another event.
             StorageError: The disk did not take it.
         """
         if self.cloud is None:
             raise ConfigError(
                 "an event for the cloud", expected="the block `cloud` in the settings", got="none"
             )
-        what = event(event_id or uuid4().hex, path, document, frozenset(DataClass(one) for one in data))
+        held = frozenset({DataClass.TEXT} if data is None else (DataClass(one) for one in data))
+        if why := self._gate.stops(None, held):
+            raise RefusedError("an event for the cloud", expected="data that may leave", got=why)
+        what = event(event_id or uuid4().hex, path, document, held)
         return self.cloud.far.owe(what, Kind.EVENT, stream, None)
 
     def local(self, model: str) -> Local | None:
@@ -307,17 +324,29 @@ def ask(
         request_id: As for `Runtime.predict`.
 
     Raises:
-        InputError: A picture's file cannot be read.
+        InputError: A picture's file cannot be read, or it is no such value.
     """
     asked: Value | Tensors
     if isinstance(value, Path):
         asked = Picture.from_bgr(read_picture(value))
     elif isinstance(value, np.ndarray):
         asked = Picture.from_bgr(value)
-    else:
+    elif isinstance(value, str | Prompt | Picture) or _are_tensors(value):
         asked = value
+    else:
+        raise InputError(
+            f"model '{model}'",
+            expected="a text, a Prompt, a Picture, pixels, a picture's pathlib.Path, or arrays by name",
+            got=type(value).__name__,
+        )
     classes = frozenset(DataClass(one) for one in data)
     return Request(request_id or uuid4().hex, model, asked, data=classes, timeout_s=timeout_s)
+
+
+def _are_tensors(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(one, np.ndarray) for one in cast("Mapping[str, object]", value).values()
+    )
 
 
 def _cloud_name(name: str, model: ModelSettings) -> str:

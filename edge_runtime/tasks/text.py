@@ -22,6 +22,8 @@ IDS = "input_ids"
 MASK = "attention_mask"
 TYPES = "token_type_ids"
 _DTYPES = ("int32", "int64")
+CHARACTERS_A_TOKEN = 64
+"""No text is tokenized beyond so many for each token it may have: some ten times what languages need."""
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 """What the makers of common tokenizers call it, where `tokenizer.json` declares no padding."""
 
@@ -90,26 +92,34 @@ class TextTensors:
         self._spec = spec
         self._overlap = spec.overlap if spec.overflow == "window" else 0
         self._tokenizer, self._pad_id, self._pad_left = _load(tokenizer, spec, self._overlap)
+        special = int(self._tokenizer.num_special_tokens_to_add(False))
+        more = spec.max_windows - 1 if spec.overflow == "window" else 0
+        self._most = spec.max_length + more * (spec.max_length - special - self._overlap)
 
     def fill(self, text: str) -> tuple[dict[str, Array], Tokens]:
         """Make the tensors.
 
         Args:
-            text: Any length, unless the declaration refuses what is over `max_length` tokens.
+            text: Any length where the declaration cuts it; otherwise as long as it allows.
 
         Returns:
             Each (windows, length), int32 or int64 as the model takes it; one window for a text that fits.
 
         Raises:
             InputError: It is no text, or a text without tokens.
-            TooLargeError: It is longer than the model takes, and the declaration refuses such texts.
+            TooLargeError: It is longer than the model takes, and the declaration refuses such texts; or it
+                needs more windows than declared.
         """
-        found = self._tokenizer.encode(require_text(text))
+        whole, most = require_text(text), CHARACTERS_A_TOKEN * self._most
+        if len(whole) > most and self._spec.overflow != "truncate":
+            raise self._too_long(f"{len(whole)} characters")
+        found = self._tokenizer.encode(whole[:most])
         if not len(found.ids):
             raise InputError("text", expected="at least one token", got=repr(text[:40]))
         rest = found.overflowing
-        if rest and self._spec.overflow == "refuse":
-            raise self._too_long([found, *rest])
+        allowed = {"refuse": 1, "window": self._spec.max_windows}.get(self._spec.overflow)
+        if allowed is not None and len(rest) >= allowed:
+            raise self._too_long(f"{self._count([found, *rest])} tokens")
         windows = [found, *rest] if self._spec.overflow == "window" else [found]
         length = self._length or len(found.ids)  # no window is longer than the first one
         spots = [self._spot(len(window.ids), length) for window in windows]
@@ -117,7 +127,7 @@ class TextTensors:
             tensor.name: self._filled(windows, spots, role, length, tensor.dtype)
             for role, tensor in self._inputs.items()
         }
-        truncated = bool(rest) and self._spec.overflow == "truncate"
+        truncated = self._spec.overflow == "truncate" and (bool(rest) or len(whole) > most)
         return tensors, _tokens(
             text, windows, spots, length=length, overlap=self._overlap, truncated=truncated
         )
@@ -133,14 +143,21 @@ class TextTensors:
             row[spot] = getattr(window, _ENCODED[role])
         return filled
 
-    def _too_long(self, windows: Sequence[Any]) -> TooLargeError:
+    def _count(self, windows: Sequence[Any]) -> int:
         special = sum(windows[0].special_tokens_mask)
-        count = special + sum(len(window.ids) - sum(window.special_tokens_mask) for window in windows)
+        texts = sum(len(window.ids) - sum(window.special_tokens_mask) for window in windows)
+        return special + texts - self._overlap * (len(windows) - 1)
+
+    def _too_long(self, got: str) -> TooLargeError:
+        windows = self._spec.overflow == "window"
+        expected = f"at most {self._most} tokens"
         return TooLargeError(
             "text",
-            expected=f"at most {self._spec.max_length} tokens",
-            got=f"{count} tokens",
-            do="Shorten it, or declare `overflow: window` in the model's task",
+            expected=f"{expected} ({self._spec.max_windows} windows)" if windows else expected,
+            got=got,
+            do="Shorten it, or ask about its parts one by one"
+            if windows
+            else "Shorten it, or declare `overflow: window` in the model's task",
         )
 
 

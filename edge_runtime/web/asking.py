@@ -1,14 +1,13 @@
-"""From what a caller sent to a `Request`: its metadata, the time left, and what the request may hold.
+"""From what a caller sent to a `Request`: its metadata, the time left, and what its caller says it holds.
 
-Asks nobody; the routes ask the backend.
+Asks nobody; the routes ask the backend. What a request plainly holds, whatever its caller says, is found by
+whoever sends it on: `edge_runtime.routing.contents`.
 """
 
 from collections.abc import Mapping
 
 from edge_runtime.contract.errors import DeadlineError
-from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.request import Prompt, Request, Value
-from edge_runtime.contract.route import DataClass
+from edge_runtime.contract.request import Request, Value
 from edge_runtime.protocol.headers import USUAL_PRIORITY
 from edge_runtime.web.exchange import Exchange
 
@@ -16,10 +15,6 @@ PRIORITY = "priority"
 """Of a request's parameters: 0 is the highest; absent: the usual."""
 STICKY = "sticky"
 """Of a request's parameters: requests of one key go to one version."""
-
-_PICTURE = frozenset({DataClass.VIDEO, DataClass.FACES})
-_TEXT = frozenset({DataClass.TEXT})
-_TENSORS = frozenset({DataClass.TENSORS, DataClass.EMBEDDING}) | _PICTURE
 
 
 def request_for(
@@ -66,25 +61,8 @@ def request_for(
         model=model,
         value=value,
         version=version,
-        data=holds(value, metadata.data),
+        data=metadata.data,
         timeout_s=left_s,
         parameters=extra,
         trace=metadata.trace,
     )
-
-
-def holds(value: Value, declared: frozenset[DataClass] = frozenset()) -> frozenset[DataClass]:
-    """Tell what a request holds.
-
-    Args:
-        value: What is asked.
-        declared: What the caller says it holds; it cannot say that a text is none.
-
-    Returns:
-        Where nothing is declared all that it may hold: too much rather than too little.
-    """
-    if isinstance(value, Picture):
-        return declared or _PICTURE
-    if isinstance(value, str | Prompt):
-        return declared | _TEXT
-    return declared | {DataClass.TENSORS} if declared else _TENSORS

@@ -5,7 +5,6 @@ Inference Protocol"; Triton Inference Server, "Model repository extension", "Sta
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from edge_runtime.contract.errors import EdgeRuntimeError, InputError, UnknownModelError
@@ -13,7 +12,7 @@ from edge_runtime.contract.request import Request
 from edge_runtime.contract.tensors import TensorSpec
 from edge_runtime.contract.wire import V2_DATATYPES
 from edge_runtime.protocol import headers, json_document, v2
-from edge_runtime.protocol.backend import Backend, ModelDescription, ModelState
+from edge_runtime.protocol.backend import Backend, ModelDescription, ModelState, VersionLoader
 from edge_runtime.protocol.json_document import Document, kind_of
 from edge_runtime.protocol.limits import Limits
 from edge_runtime.web import schemas
@@ -177,34 +176,61 @@ class TensorRoutes:
         return _json([_state(state) for state in states if not ready or state.state == READY])
 
     async def load(self, exchange: Exchange, model: str) -> Reply:
-        """Load a model. The body is read over: models come from the repository, not over this wire."""
-        return await self._change(exchange, self._backend.load, model)
+        """Load a model, or the version that `parameters.version` names.
+
+        All else in the body is read over: models come from the repository, not over this wire.
+        """
+        parameters = await self._change_parameters(exchange)
+        if "version" in parameters:
+            await load_version(self._backend, model, parameters["version"])
+        else:
+            await self._backend.load(model)  # not ended halfway when the caller goes away
+        return _json({})
 
     async def unload(self, exchange: Exchange, model: str) -> Reply:
         """Unload a model; the body is read over."""
-        return await self._change(exchange, self._backend.unload, model)
+        await self._change_parameters(exchange)
+        await self._backend.unload(model)
+        return _json({})
 
-    async def _change(
-        self, exchange: Exchange, change: Callable[[str], Awaitable[None]], model: str
-    ) -> Reply:
+    async def _change_parameters(self, exchange: Exchange) -> Document:
         body = await exchange.body(self._limits.body_bytes)
         parameters = json_document.read_object(body).get("parameters") if body.strip() else None
-        if parameters and json_document.is_object(parameters):
-            refused = [name for name in parameters if name == "config" or name.startswith("file:")]
-            if refused:
-                raise InputError(
-                    f"parameter '{refused[0][:80]}'",
-                    expected="none: a model comes with its settings from the repository",
-                    got=kind_of(parameters[refused[0]]),
-                )
-        await change(model)  # not ended halfway when the caller goes away
-        return _json({})
+        if not parameters or not json_document.is_object(parameters):
+            return {}
+        refused = [name for name in parameters if name == "config" or name.startswith("file:")]
+        if refused:
+            raise InputError(
+                f"parameter '{refused[0][:80]}'",
+                expected="none: a model comes with its settings from the repository",
+                got=kind_of(parameters[refused[0]]),
+            )
+        return parameters
 
     async def stats(self, _: Exchange, model: str | None = None, version: str | None = None) -> Reply:
         """Tell how many requests were answered, and how long it took."""
         if model is not None:
             self._backend.describe(model, version)
         return _json({"model_stats": self._tally.document(model, version)})
+
+
+async def load_version(backend: Backend, model: str, version: object) -> None:
+    """Load one version of a model.
+
+    Args:
+        backend: Whose.
+        model: Its name.
+        version: As a caller wrote it.
+
+    Raises:
+        InputError: It is no string, or the backend loads no versions one by one.
+        EdgeRuntimeError: As the backend raises it.
+    """
+    if not isinstance(version, str) or not version:
+        raise InputError("parameter 'version'", expected="a string", got=kind_of(version))
+    if not isinstance(backend, VersionLoader):
+        raise InputError("parameter 'version'", expected="none: each model has one version here", got=version)
+    await backend.load_version(model, version)
 
 
 def ready_state(backend: Backend, model: str, version: str | None) -> ModelState:

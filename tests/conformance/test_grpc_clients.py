@@ -156,6 +156,31 @@ def test_models_are_loaded_and_unloaded(client: triton.InferenceServerClient, pa
     assert client.is_model_ready(NAME)
 
 
+def test_a_version_is_loaded_where_there_are_several(parrot: Parrot) -> None:
+    class Versions(Parrot):
+        loaded = ""
+
+        async def load_version(self, model: str, version: str) -> None:
+            self.loaded = f"{model} {version}"
+
+    def asked() -> Any:
+        message = service_pb2.RepositoryModelLoadRequest(model_name=NAME)
+        message.parameters["version"].string_param = "2"
+        return message
+
+    backend = Versions(versions=("1", "2"))
+    with served(backend) as address, grpc.insecure_channel(address) as channel:
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(asked(), timeout=10)
+    assert backend.loaded == f"{NAME} 2"
+    with (
+        served(parrot) as address,
+        grpc.insecure_channel(address) as channel,
+        pytest.raises(grpc.RpcError) as told,
+    ):
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(asked(), timeout=10)
+    assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_version_and_outputs_are_chosen(client: triton.InferenceServerClient) -> None:
     answer = client.infer(
         NAME, [asked(X, "FP32")], model_version="1", outputs=[triton.InferRequestedOutput("who")]

@@ -146,7 +146,7 @@ def test_priority_timeout_and_parameters_reach_the_backend(
     asked = shop.asked[-1]
     assert (asked.id, asked.version) == ("mine", "1")
     assert asked.parameters == {"colour": "red", "priority": 0, "sticky": "shop 7"}
-    assert sorted(asked.data) == ["faces", "tensors"]
+    assert sorted(asked.data) == ["faces"]
     assert asked.timeout_s is not None
     assert 0 < asked.timeout_s < 2
 

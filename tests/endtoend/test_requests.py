@@ -3,9 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from edge_runtime.routing.sending import SendingOptions
 from edge_runtime.runtime.door import RuntimeDoor, door_of
 from edge_runtime.runtime.late import LateAnswer
 from edge_runtime.settings import load_settings
-from tests.simulators.cloud import until
+from tests.simulators.cloud import black_hole, cloud_of, until
 from tests.simulators.sentiment import LARGE, sentiment_bundle
 
 CLOUD = """
@@ -164,6 +166,87 @@ def test_what_is_owed_survives_the_device_too(device: Callable[..., Runtime], cl
     assert again.late("before") is not None
 
 
+def test_what_is_owed_is_not_sent_when_the_settings_keep_it_here_meanwhile(
+    device: Callable[..., Runtime], cloud: Cloud, tmp_path: Path
+) -> None:
+    edge, said_why = device(), "privacy: text may not leave by the settings"
+    cloud.stop()
+    edge.predict("later", "rude staff", request_id="before")
+    edge.close()
+    (tmp_path / "state/audit.jsonl").unlink(missing_ok=True)
+    cloud.start()
+    route = edge.settings.models["later"].route.model_copy(update={"never_leave": ("text",)})
+    models = {"later": edge.settings.models["later"].model_copy(update={"route": route})}
+    with Runtime(edge.settings.model_copy(update={"models": models}), sending=FAST) as again:
+        until(lambda: (status := again.status().cloud) and status.outbox.withheld, "what is withheld")
+        with pytest.raises(RefusedError, match=r"'before' did not leave.*privacy: text may not leave"):
+            again.late("before")
+        door = door_of(again)
+        try:
+            told = httpx.get(f"{door.url}/v1/answers/before")
+        finally:
+            door.close()
+        assert (told.status_code, told.json()["code"]) == (403, "refused-error")
+        assert told.json()["got"] == said_why
+    (line,) = (tmp_path / "state/audit.jsonl").read_text().splitlines()
+    said = json.loads(line)
+    assert (said["id"], said["how"], said["to"]) == ("before", "withheld", "")
+    assert said["why"] == said_why
+
+
+def test_an_id_is_of_one_question_only(device: Callable[..., Runtime], cloud: Cloud) -> None:
+    edge = device()
+    cloud.stop()
+    door = door_of(edge)
+    try:
+        with connect(door.url) as client:
+            for _ in range(2):
+                client.predict("later", "rude staff", request_id="one")
+            with pytest.raises(InputError, match="request 'one'"):
+                client.predict("later", "rude bread", request_id="one")
+    finally:
+        door.close()
+
+
+def test_an_event_holds_nothing_that_any_model_keeps_here(device: Callable[..., Runtime]) -> None:
+    edge = device()  # the model `private` keeps texts
+    for kept in (None, ["text"], ["faces", "text"]):
+        with pytest.raises(RefusedError, match="text may not leave by the settings"):
+            edge.tell("/v1/events", {"door": "open"}, data=kept)
+    assert edge.tell("/v1/events", {"door": 1}, data=[], event_id="one")
+    with pytest.raises(InputError, match="request 'two'"):
+        for state in (0, 1):
+            edge.tell("/v1/events", {"door": state}, data=["video"], event_id="two")
+
+
+@pytest.mark.parametrize("said", [None, "tensors", "video"])
+def test_a_tensor_of_texts_does_not_leave_where_texts_may_not(
+    device: Callable[..., Runtime], tmp_path: Path, said: str | None
+) -> None:
+    edge = device()
+    route = edge.settings.models["large"].route.model_copy(
+        update={"never_leave": ("text",), "policy": "cloud_only"}
+    )
+    model = edge.settings.models["large"].model_copy(update={"route": route, "bundle": None})
+    changed = {"models": {"far": model}, "state_dir": tmp_path / "other"}
+    document = {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a secret"]}],
+    }
+    with Runtime(edge.settings.model_copy(update=changed)) as other:
+        door = door_of(other)
+        try:
+            answer = httpx.post(
+                f"{door.url}/v2/models/far/infer",
+                json=document,
+                headers={} if said is None else {"x-edge-data": said},
+            )
+        finally:
+            door.close()
+    assert (answer.status_code, answer.json()["code"]) == (403, "refused-error")
+    assert "may not leave" in answer.json()["do"]
+    assert not (tmp_path / "other/audit.jsonl").exists()
+
+
 def test_audits_are_compared(device: Callable[..., Runtime]) -> None:
     edge = device()
     assert edge.predict("later", "good staff").decision.reason is Reason.AUDIT
@@ -262,3 +345,39 @@ def test_nobody_answers_what_may_not_leave_and_does_not_fit(
         pytest.raises(RefusedError, match="privacy"),
     ):
         other.predict("large", "kind staff")
+
+
+SILENT = """
+version: 1
+site: edge
+state_dir: state
+models:
+  asks: {bundle: small, route: {policy: cascade, cloud_model: sentiment-large, timeout_s: 30}}
+  alone: {bundle: small, route: {policy: local_only}}
+cloud: {url: "%s", probe_every_s: 60}
+door: {port: 0, at_once: 1}
+"""
+
+
+def test_who_waits_for_a_silent_cloud_holds_nobody_who_needs_none(bundles: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundles, tmp_path, dirs_exist_ok=True)
+    with cloud_of(black_hole) as silent:
+        (tmp_path / "edge.yaml").write_text(SILENT % silent.url)
+        with Runtime(tmp_path / "edge.yaml") as edge, ThreadPoolExecutor(1) as other:
+            door = door_of(edge)
+            try:
+                with connect(door.url) as one, connect(door.url) as two:
+                    waiting = other.submit(one.predict, "asks", "rude staff", timeout_s=30)
+                    until(lambda: silent.seen, "a question")
+                    assert two.predict("alone", "rude staff").decision.reason is Reason.POLICY
+                    assert not waiting.done()
+                    silent.leaving.set()
+                    assert waiting.result().decision.route is Route.LOCAL
+            finally:
+                door.close()
+
+
+@pytest.mark.parametrize("value", [b"a text", None, 5, ["a text"], {"x": [1.0]}])
+def test_what_is_no_value_is_said(device: Callable[..., Runtime], value: Any) -> None:
+    with pytest.raises(InputError, match=r"a text, a Prompt, a Picture|pathlib.Path"):
+        device().predict("sentiment", value)

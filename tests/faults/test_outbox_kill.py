@@ -31,6 +31,7 @@ from edge_runtime.routing.cloud_client import CloudClient
 from edge_runtime.routing.gauge import CloudGauge
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.parcel import Kind, Parcel
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.sender import Sender
 
 path, url, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -74,7 +75,7 @@ for number in range(3):
     key, kind = f"key-{number}", "application/json"
     box.put(Parcel(key, "one stream", Kind.ESCALATION, "/v1/predict/m", kind, b"{}"), time.time())
 client = Client(Channel(ChannelOptions(url)), gauge, lambda *_: None)
-sender = Sender(box, client, online=lambda: True, on_late=on_late)
+sender = Sender(box, client, online=lambda: True, on_late=on_late, gate=Gate({}), on_withheld=print)
 while len(box) or box.untold(1):
     time.sleep(0.01)
 sender.close()

@@ -3,14 +3,11 @@
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edge_runtime.contract.errors import DeadlineError
-from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.request import Prompt
 from edge_runtime.contract.route import DataClass
-from edge_runtime.web.asking import holds, request_for
+from edge_runtime.web.asking import request_for
 from edge_runtime.web.exchange import Exchange
 from edge_runtime.web.watch import Lookout
 
@@ -58,18 +55,7 @@ def test_a_deadline_that_passed_while_the_body_came() -> None:
         request_for(made, "m", "hello")
 
 
-def test_what_nobody_declares_counts_as_all_it_may_hold() -> None:
-    picture = Picture.from_bgr(np.zeros((2, 2, 3), np.uint8))
-    assert holds(picture) == {DataClass.VIDEO, DataClass.FACES}
-    assert holds("a") == holds(Prompt("a")) == {DataClass.TEXT}
-    assert holds({"x": np.zeros(1)}) == {*DataClass} - {DataClass.TEXT}
-
-
-def test_what_is_declared_narrows_what_it_may_hold() -> None:
-    picture = Picture.from_bgr(np.zeros((2, 2, 3), np.uint8))
+def test_a_request_tells_what_its_caller_says_it_holds() -> None:
     said = exchange(x_edge_data="faces")
-    assert request_for(said, "m", picture).data == {DataClass.FACES}
-    assert request_for(said, "m", {"x": np.zeros(1)}).data == {DataClass.FACES, DataClass.TENSORS}
-    assert request_for(said, "m", "a text").data == {DataClass.FACES, DataClass.TEXT}, (
-        "nobody can say it is none"
-    )
+    assert request_for(said, "m", "a text").data == {DataClass.FACES}
+    assert request_for(exchange(), "m", "a text").data == frozenset()

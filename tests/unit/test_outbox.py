@@ -1,14 +1,16 @@
 """The outbox: ordered, bounded, durable; nothing twice; and the schedule by which it is sent."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.contract.errors import StorageError
+from edge_runtime.contract.errors import InputError, StorageError
 from edge_runtime.routing.outbox import Outbox
-from edge_runtime.routing.parcel import Kind, Parcel
+from edge_runtime.routing.parcel import WITHHELD, Kind, Parcel
 from edge_runtime.routing.sending import Sending, SendingOptions
 
 DAY_S = 86400.0
@@ -41,13 +43,70 @@ def test_each_stream_gives_its_oldest(box: Outbox) -> None:
 
 def test_a_key_is_kept_once_even_after_its_answer(box: Outbox) -> None:
     assert box.put(parcel("1"), 0)
-    assert box.put(parcel("1", size=1), 0)
+    assert box.put(parcel("1"), 0)
     assert len(box) == 1
     assert box.waits("1")
     box.settle(box.heads()[0], "t", b"yes", 0)
     assert box.put(parcel("1"), 0)
     assert len(box) == 0
     assert not box.waits("1")
+
+
+def test_a_key_is_of_one_request_only(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    box = Outbox(path, max_bytes=1000, max_age_s=DAY_S)
+    first, other = parcel("1"), parcel("1", size=1)
+    assert box.put(first, 0)
+    with pytest.raises(InputError, match="request '1'"):
+        box.put(other, 0)
+    box.settle(box.heads()[0], "t", b"yes", 0)
+    box.close()
+    again = Outbox(path, max_bytes=1000, max_age_s=DAY_S)
+    assert again.put(first, 0)
+    with pytest.raises(InputError, match="request '1'"):
+        again.put(other, 0)
+    assert again.put(parcel("1", kind=Kind.AUDIT, size=1), 0), "nobody asks for an audit by id"
+    assert len(again) == 0
+    again.close()
+
+
+def test_an_outbox_of_a_version_without_digests_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    box = Outbox(path, max_bytes=1000, max_age_s=DAY_S)
+    box.put(parcel("1"), 0)
+    box.settle(box.heads()[0], "t", b"yes", 0)
+    box.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE answers DROP COLUMN digest")
+        database.commit()
+    assert box.put(parcel("1", size=1), 0)
+    assert box.put(parcel("2"), 0)
+    box.settle(box.heads()[0], "t", b"yes", 0)
+    with pytest.raises(InputError, match="request '2'"):
+        box.put(parcel("2", size=1), 0)
+    box.close()
+
+
+def test_what_it_makes_is_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "outbox.sqlite"
+    box = Outbox(path, max_bytes=1000, max_age_s=DAY_S)
+    box.put(parcel("1"), 0)
+    modes = {one.name: oct(one.stat().st_mode & 0o777) for one in (path.parent, *path.parent.iterdir())}
+    assert modes == {
+        **dict.fromkeys((one.name for one in path.parent.iterdir()), "0o600"),
+        "state": "0o700",
+    }
+    assert path.name in modes
+    box.close()
+
+
+def test_what_may_no_longer_leave_is_kept_and_counted_by_itself(box: Outbox) -> None:
+    box.put(parcel("1"), 0)
+    box.poison(box.heads()[0], f"{WITHHELD}text may not leave", 7)
+    (kept,) = box.poisoned("1")
+    assert (kept.withheld, kept.attempts) == (True, 0)
+    assert box.poisoned("2") == ()
+    assert (box.status().withheld, box.status().refused, len(box)) == (1, 0, 0)
 
 
 def test_settling_twice_does_no_harm(box: Outbox) -> None:

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.contract.errors import DeadlineError, OverloadedError, StorageError
+from edge_runtime.contract.route import DataClass
 from edge_runtime.routing.call import CallError, Reply
 from edge_runtime.routing.cloud_client import Outcome
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.outgoing import Outgoing
 from edge_runtime.routing.parcel import Kind, Late, Owed, Parcel
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.retry import Failure
 from edge_runtime.routing.sender import Sender
 from edge_runtime.routing.sending import SendingOptions
 from tests.simulators.cloud import until
 
 FAST = SendingOptions(first_s=0.01, longest_s=0.02, most_attempts=3)
+GATE = Gate({"s": {DataClass.TEXT}, "f": {DataClass.FACES}}, {"l"})
 GOOD = Outcome(Reply(200, {"content-type": "application/json"}, b"{}"), None, None)
 AWAY = Outcome(None, Failure.UNREACHABLE, CallError(Failure.UNREACHABLE, "away", got="refused"))
 
@@ -32,6 +35,14 @@ class Script:
     def __init__(self, *outcomes: Outcome | OverloadedError) -> None:
         self._outcomes = list(outcomes)
         self.sent: list[str] = []
+        self.withheld: list[tuple[str, str]] = []
+        self.no_log = 0
+
+    def withhold(self, outgoing: Outgoing, why: str) -> None:
+        if self.no_log:
+            self.no_log -= 1
+            raise StorageError("the audit log is full")
+        self.withheld.append((outgoing.id, why))
 
     def send(self, outgoing: Outgoing, timeout_s: float) -> Outcome:
         self.sent.append(outgoing.id)
@@ -61,9 +72,10 @@ def box(tmp_path: Path) -> Iterator[Outbox]:
     one.close()
 
 
-def put(box: Outbox, *keys: str) -> None:
+def put(box: Outbox, *keys: str, kind: Kind = Kind.ESCALATION, holds: str = "", path: str = "/p") -> None:
     for key in keys:
-        parcel = Parcel(key, key[0], Kind.ESCALATION, "/p", "application/json", b"{}")
+        said = {"x-edge-data": holds} if holds else {}
+        parcel = Parcel(key, key[0], kind, path, "application/json", b"{}", said)
         assert box.put(parcel, time.time())
 
 
@@ -81,7 +93,16 @@ def sender(box: Outbox) -> Iterator[Callable[..., Sender]]:
             if one.key == "bad callback":
                 raise ValueError("the application's own fault")
 
-        made.append(Sender(box, script, online=online, on_late=on_late, options=FAST))
+        made.append(
+            Sender(
+                *(box, script),
+                online=online,
+                on_late=on_late,
+                gate=GATE,
+                on_withheld=script.withhold,
+                options=FAST,
+            )
+        )
         return made[-1]
 
     yield make
@@ -123,6 +144,86 @@ def test_what_is_wrong_for_good_is_put_aside_and_the_next_comes_up(
     until(lambda: late == ["a2"], "the second answer")
     (bad,) = box.poisoned()
     assert (bad.key, bad.error) == ("a1", "no")
+
+
+def test_a_model_that_is_not_there_yet_is_waited_for(box: Outbox, sender: Callable[..., Sender]) -> None:
+    put(box, "a1", "b1", path="/v1/predict/a")
+    late: list[str] = []
+    script = Script(refused(404, Failure.REQUEST), GOOD, *[refused(404, Failure.REQUEST)] * 5)
+    sender(script, late)
+    until(lambda: late == ["b1", "a1"], "both answers")
+    assert script.sent == ["a1", "b1", *["a1"] * 6]
+    assert box.poisoned() == ()
+
+
+@pytest.mark.parametrize("path", ["/v1/predict/a?version=7", "/v2/models/a/versions/7/infer"])
+def test_a_version_that_never_comes_holds_the_others_up_for_a_while_only(
+    box: Outbox, sender: Callable[..., Sender], path: str
+) -> None:
+    put(box, "a1", path=path)
+    put(box, "a2", path="/v1/predict/a")
+    late: list[str] = []
+    script = Script(*[refused(404, Failure.REQUEST)] * 3)
+    sender(script, late)
+    until(lambda: late == ["a2"], "the second answer")
+    assert script.sent == ["a1", "a1", "a1", "a2"]
+
+
+def test_an_event_for_which_there_is_no_endpoint_is_put_aside(
+    box: Outbox, sender: Callable[..., Sender]
+) -> None:
+    put(box, "a1", kind=Kind.EVENT)
+    sender(Script(refused(404, Failure.REQUEST)))
+    until(box.poisoned, "the poison")
+    assert len(box) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "holds"),
+    [
+        ("s1", Kind.ESCALATION, "text"),
+        ("s1", Kind.AUDIT, "text,video"),
+        ("l1", Kind.ESCALATION, "tensors"),
+        ("gone from the settings", Kind.ESCALATION, "text"),
+        ("gone from the settings", Kind.ESCALATION, "faces"),
+        ("l1", Kind.EVENT, "faces"),
+        ("f1", Kind.EVENT, "text"),
+    ],
+)
+def test_what_may_no_longer_leave_is_put_aside_and_never_sent(
+    *,
+    box: Outbox,
+    sender: Callable[..., Sender],
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    kind: Kind,
+    holds: str,
+) -> None:
+    put(box, key, kind=kind, holds=holds)
+    put(box, "f2", holds="text")
+    late: list[str] = []
+    script = Script()
+    sender(script, late)
+    until(lambda: late == ["f2"], "the other's answer")
+    assert script.sent == ["f2"]
+    (kept,) = box.poisoned()
+    assert (kept.key, kept.withheld, box.status().withheld) == (key, True, 1)
+    assert script.withheld == [(key, kept.error)]
+    assert f"{kind} {key} is not sent" in caplog.text
+
+
+def test_what_cannot_be_noted_as_withheld_waits_and_is_not_sent(
+    box: Outbox, sender: Callable[..., Sender]
+) -> None:
+    put(box, "s1", holds="text")
+    script = Script()
+    script.no_log = 1
+    one = sender(script)
+    until(lambda: "audit log" in one.trouble, "the trouble")
+    assert len(box) == 1
+    one.ring()
+    until(box.poisoned, "the poison")
+    assert script.sent == []
 
 
 def test_a_stream_that_fails_holds_no_other_up(box: Outbox, sender: Callable[..., Sender]) -> None:
@@ -180,7 +281,14 @@ def test_an_answer_that_a_full_disk_refused_is_kept_without_asking_again(tmp_pat
     box = FullDisk(tmp_path / "full.sqlite", max_bytes=10**6, max_age_s=10**6)
     put(box, "a1")
     script, late = Script(), list[Late]()
-    one = Sender(box, script, online=lambda: True, on_late=late.append, options=FAST)
+    one = Sender(
+        *(box, script),
+        online=lambda: True,
+        on_late=late.append,
+        gate=GATE,
+        on_withheld=script.withhold,
+        options=FAST,
+    )
     until(lambda: box.tries, "a try to settle")
     until(lambda: one.trouble, "the trouble")
     box.room = True

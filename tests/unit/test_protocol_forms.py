@@ -184,6 +184,22 @@ def test_a_broken_trace_is_none(trace: str) -> None:
     assert headers.read({"traceparent": trace}).trace == ""
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("00-{}", "00-{}"),
+        ("00-{}-a text of its caller", ""),
+        ("01-{}-a text of its caller", "01-{}"),
+        ("01-{} a text", ""),
+    ],
+)
+def test_a_trace_carries_nothing_but_its_four_fields(said: str, kept: str) -> None:
+    fields = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert headers.read({"traceparent": said.format(fields)}).trace == kept.format(fields)
+    written = headers.write(headers.Metadata(trace=said.format(fields)))
+    assert written.get("traceparent", "") == kept.format(fields)
+
+
 LOCAL = Decision(Route.CLOUD, Reason.LOW_CONFIDENCE, "0.4 is below 0.85")
 VALUES: dict[str, Any] = {
     "detection": Detections(

@@ -1,12 +1,14 @@
 """What a request holds, whether two answers agree, and what becomes of audits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_runtime.contract.errors import RefusedError, RemoteError
 from edge_runtime.contract.frame import Picture, PixelFormat
 from edge_runtime.contract.request import Prompt, Request
 from edge_runtime.contract.route import DataClass
@@ -14,7 +16,7 @@ from edge_runtime.routing.agreement import agree
 from edge_runtime.routing.contents import contents
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.outgoing import jpeg
-from edge_runtime.routing.parcel import Kind, Late
+from edge_runtime.routing.parcel import WITHHELD, Kind, Late, Parcel
 from edge_runtime.runtime.late import LateDesk
 from tests.simulators.cloud import sentiment
 
@@ -46,6 +48,40 @@ def test_what_a_request_holds(
     value: Any, said: set[DataClass], kind: str | None, holds: set[DataClass]
 ) -> None:
     assert contents(Request("1", "m", value, data=frozenset(said)), kind) == holds
+
+
+@pytest.mark.parametrize("declared", [(), (X,), (V,)], ids=["undeclared", "tensors", "video"])
+@pytest.mark.parametrize("kind", [None, "detection", "classification", "embedding", "tensors"])
+@pytest.mark.parametrize("dtype", [object, "S", "U"])
+def test_a_tensor_of_strings_is_a_text_whatever_is_said(dtype: Any, kind: str | None, declared: Any) -> None:
+    value = {"x": np.array(["a secret"], dtype)}
+    assert T in contents(Request("1", "m", value, data=frozenset(declared)), kind)
+
+
+@pytest.mark.parametrize(
+    ("asked", "outputs", "is_text"),
+    [
+        ({}, None, False),
+        ({"parameters": {"sticky": "a secret"}}, None, True),
+        ({"parameters": {"note": "secret"}}, None, True),
+        ({"parameters": {"priority": 0, "deep": True, "p": 0.5}}, None, False),
+        ({"parameters": {"a secret": 1}}, None, True),
+        ({"value": {"serving_default_x:0": np.zeros(1)}}, None, False),
+        ({"value": {"a secret": np.zeros(1)}}, None, True),
+        ({"value": {"s" * 65: np.zeros(1)}}, None, True),
+        ({"version": "1.2.3"}, None, False),
+        ({"version": "a secret"}, None, True),
+        ({"id": "s" * 65}, None, True),
+        ({"value": PICTURE, "parameters": {"sticky": "a"}}, None, True),
+        ({}, ["scores"], False),
+        ({}, ["scores", "a secret"], True),
+    ],
+)
+def test_what_can_carry_a_text_beside_the_value_counts_as_one(
+    asked: dict[str, Any], outputs: list[str] | None, is_text: bool
+) -> None:
+    request = replace(Request("1", "m", TENSORS, data=frozenset({V})), **asked)
+    assert (T in contents(request, None, outputs)) is is_text
 
 
 def classes(*labels: str) -> dict[str, Any]:
@@ -140,4 +176,17 @@ def test_an_answer_that_cannot_be_read_stops_nothing(
     desk.take(Late("id-1", Kind.ESCALATION, "application/json", b"no JSON", 0.0, "{}"))
     assert "the late answer to id-1 cannot be read" in caplog.text
     assert desk.find("id-1") is False
+    box.close()
+
+
+def test_whoever_asks_for_what_was_given_up_is_told_why(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "outbox.sqlite", max_bytes=10**6, max_age_s=1e6)
+    desk = LateDesk(box, None, {}, tmp_path / "audits.json")
+    for key, error in (("wrong", "no such input"), ("private", f"{WITHHELD}text may not leave")):
+        assert box.put(Parcel(key, "m", Kind.ESCALATION, "/p", "application/json", b"{}"), 0.0)
+        box.poison(box.heads()[0], error, 0.0)
+    with pytest.raises(RemoteError, match=r"'wrong' was given up.*no such input"):
+        desk.find("wrong")
+    with pytest.raises(RefusedError, match=r"'private' did not leave.*privacy: text may not leave"):
+        desk.find("private")
     box.close()

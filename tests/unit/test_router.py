@@ -19,6 +19,7 @@ from edge_runtime.contract.errors import (
     InputError,
     RefusedError,
     RemoteError,
+    TooLargeError,
     UnknownModelError,
 )
 from edge_runtime.contract.frame import Picture
@@ -67,6 +68,22 @@ CASES: dict[str, tuple[Policy, dict[str, Any], Route, Reason, bool]] = {
         *({"model": Model(0.6)}, Route.LOCAL, Reason.PRIVACY, False),
     ),
 }
+
+
+@pytest.mark.parametrize(("timeout_s", "kept_s"), [(10.0, 1.0), (1.0, 0.1), (0.2, 0.05), (0.04, 0.02)])
+def test_an_answer_in_hand_keeps_its_way_back(world: Make, timeout_s: float, kept_s: float) -> None:
+    one = world(policy=CASCADE, model=Model(0.6))
+    one.ask(timeout_s=timeout_s)
+    assert one.client.deadlines_s == [pytest.approx(one.clock_s + timeout_s - kept_s)]
+
+
+def test_what_is_too_long_here_and_unknown_there_is_too_long(world: Make) -> None:
+    long, unknown = TooLargeError("text", expected="8 tokens"), UnknownModelError("model 'large'")
+    one = world(policy=Policy(Mode.LOCAL_FIRST), model=Model(error=long), client=Asked(unknown))
+    with pytest.raises(TooLargeError, match="8 tokens"):
+        one.ask()
+    with pytest.raises(TooLargeError, match="8 tokens"):
+        list(one.router.generate(Request("id", "m", Prompt("a text"))))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from cloud_fallback.serving.backend import Pick, ServedModels, ServingOptions, newest
 from cloud_fallback.serving.batcher import BatchLimits
+from cloud_fallback.serving.dispatcher import Unobserved
+from cloud_fallback.serving.instances import Crew
 from cloud_fallback.serving.repository import Repository
 from cloud_fallback.serving.served import sure_engine
 from device_profiles.loader import load_profile
@@ -32,11 +36,13 @@ from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.request import Message, Prompt, Request, Sampling
 from edge_runtime.contract.result import Detections, Finish, Generation, TextClassification, Values
 from edge_runtime.contract.route import Route
+from edge_runtime.contract.task import TaskSpec
 from edge_runtime.local_model import this_device
 from edge_runtime.protocol.backend import Backend, Piece
 from tests.simulators import tiny_decoder
 from tests.simulators.sentiment import sentiment_bundle
 from tests.simulators.served_bundles import Array, bundle, centring, scaling
+from tests.simulators.text_bundles import table_model
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 OPTIONS = ServingOptions(instances=2, threads=1)
@@ -104,6 +110,39 @@ def test_the_newest_version_answers_unless_one_is_named(two_versions: Path) -> N
     play(two_versions, act)
 
 
+def test_a_long_text_runs_in_parts_and_others_get_their_turn(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    windows = {"max_length": 6, "overflow": "window", "overlap": 1}
+    task = TypeAdapter[TaskSpec](TaskSpec).validate_python(
+        {"kind": "text-classification", "labels": ["no", "yes"], "input": windows, "activation": "sigmoid"}
+    )
+    table = np.zeros((tiny_decoder.VOCABULARY, 2), np.float32)
+    model = table_model(table, pooled=True)
+    bundle(root / "long", model, name="long", task=task, tokenizer=True)
+    ran: list[tuple[int, int]] = []
+
+    class Counting(Unobserved):
+        def batch_ran(self, model: str, version: str, *, rows: int, requests: int, run_s: float) -> None:
+            ran.append((rows, requests))
+
+    async def whole() -> None:
+        models = ServedModels(Repository(root), OPTIONS, observer=Counting())
+        await models.start()
+        try:
+            long, short = "abcdefgh" * 11, "ab"
+            answers = await asyncio.gather(
+                models.predict(asked(long, "long")), models.predict(asked(short, "long"))
+            )
+            assert answers[0].value.windows > 16 and answers[1].value.windows == 1
+            assert max(rows for rows, _ in ran) <= 8 + 1
+            with pytest.raises(DeadlineError):
+                await models.predict(asked(long, "long", timeout_s=1e-9))
+        finally:
+            await models.close()
+
+    asyncio.run(whole())
+
+
 def test_a_pick_chooses_the_version(two_versions: Path) -> None:
     def canary(model: str, request: Request) -> str | None:
         return "1.9.0" if request.id == "canary" else None
@@ -127,6 +166,42 @@ def test_only_the_newest_versions_are_loaded_if_so_wished(two_versions: Path) ->
         np.testing.assert_array_equal(await scaled(models, version="1.9.0"), X * 2)
 
     play(two_versions, act, ServingOptions("newest"))
+
+
+def test_what_is_still_to_be_loaded_is_told_to_wait(two_versions: Path) -> None:
+    async def act() -> None:
+        models = ServedModels(Repository(two_versions), OPTIONS)
+        with pytest.raises(OverloadedError, match="repository is being read"):
+            await scaled(models)
+        starting = asyncio.create_task(models.start())
+        while not models.index():
+            await asyncio.sleep(0)
+        assert {state.state for state in models.index()} == {"LOADING"}
+        for version in (None, "1.9.0", "1.10.0"):
+            with pytest.raises(OverloadedError, match="being loaded") as told:
+                await scaled(models, version=version)
+            assert told.value.retry_after_s == 1
+        with pytest.raises(UnknownModelError, match="got nobody"):
+            await models.infer(asked(model="nobody"), None)
+        await starting
+        np.testing.assert_array_equal(await scaled(models), X * 3)
+        await models.close()
+
+    asyncio.run(act())
+
+
+def test_a_version_that_could_not_be_loaded_is_not_unknown(tmp_path: Path) -> None:
+    bundle(tmp_path / "bad", scaling(2.0), golden=(X, X * -3))
+
+    async def act(models: ServedModels) -> None:
+        with pytest.raises(OverloadedError, match=r"not ready: got 1\.0\.0 \(unavailable\)") as told:
+            await scaled(models)
+        assert told.value.retry_after_s == 30
+        await models.unload("scale")
+        with pytest.raises(UnknownModelError, match="Load it first"):
+            await scaled(models)
+
+    play(tmp_path, act)
 
 
 def test_loading_and_unloading(two_versions: Path) -> None:
@@ -200,12 +275,12 @@ def test_a_refused_version_stands_in_the_index_and_the_older_goes_on(tmp_path: P
 @pytest.mark.parametrize(
     ("request_", "error", "says"),
     [
-        (asked(model="scal"), UnknownModelError, "Did you mean 'scale'"),
+        (asked(model="scal"), UnknownModelError, "got scal. Did you mean 'scale'"),
         (asked(version="7"), UnknownModelError, "1.10.0 (ready)"),
         (asked({"x": X.astype(np.float64)}), InputError, "expected float32 (?, 4), got float64 (2, 4)"),
         (asked({"x": X[:, :3]}), InputError, "got float32 (2, 3)"),
         (asked({"z": X}), InputError, "expected x, got z"),
-        (asked({"x": X[:0]}), InputError, "at least 1"),
+        (asked({"x": X[:0]}), InputError, "expected at least 1 on each axis, got (0, 4)"),
         (asked({"x": np.full((1, 4), np.nan, np.float32)}), InputError, "expected numbers, got NaN"),
         (asked("a text"), InputError, "expected tensors, got str"),
         (asked(timeout_s=0.0), DeadlineError, "late"),
@@ -434,6 +509,22 @@ def test_engines_that_would_not_be_chosen_are_not_loaded(tmp_path: Path) -> None
     fast = receipt.model_copy(update={"engine": "openvino", "machine": here.cpu.name, "latency": speed})
     measured = plain.manifest.model_copy(update={"receipts": (fast,)})
     assert sure_engine(ModelBundle(plain.root, measured), here) is None
+
+
+def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
+    class Job:
+        """Holds the tensors of a batch, and so the memory of an engine."""
+
+        def __call__(self) -> None:
+            pass
+
+    crew, gone = Crew(1), threading.Event()
+    job = Job()
+    weakref.finalize(job, gone.set)
+    crew.start(job)
+    del job
+    assert gone.wait(10)
+    crew.close()
 
 
 def test_no_thread_is_left_behind(two_versions: Path) -> None:

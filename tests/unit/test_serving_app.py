@@ -120,6 +120,49 @@ def test_a_shadow_is_compared_and_counted(bundles: Path) -> None:
     play(ServeSettings(str(bundles)), scene)
 
 
+def test_loading_brings_back_what_the_split_names_and_single_versions(bundles: Path) -> None:
+    async def scene(client: Get) -> None:
+        async def ready() -> list[str]:
+            index = (await client.post("/v2/repository/index", json={"ready": True})).json()
+            return [one["version"] for one in index]
+
+        base = "/v2/repository/models/scale"
+        split = {"weights": {"2.0.0": 100}}
+        assert (await client.put("/v1/control/traffic/scale", json=split)).status_code == 200
+        assert (await client.post(f"{base}/unload")).status_code == 200
+        assert await ready() == []
+        assert (await client.post(f"{base}/load")).status_code == 200
+        assert await ready() == ["2.0.0", "3.0.0"]
+        assert await answer(client) == [3, 6, 9, 12]
+        one = await client.post(f"{base}/load", json={"parameters": {"version": "1.0.0"}})
+        assert one.status_code == 200 and await ready() == ["1.0.0", "2.0.0", "3.0.0"]
+        for version, status in (("9.0.0", 404), (1, 400), ("", 400)):
+            got = await client.post(f"{base}/load", json={"parameters": {"version": version}})
+            assert got.status_code == status, got.text
+
+    play(ServeSettings(str(bundles)), scene)
+
+
+def test_a_model_that_is_being_loaded_is_worth_waiting_for(bundles: Path) -> None:
+    async def run() -> None:
+        app = make_app(ServeSettings(str(bundles)))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8009") as client:
+            starting = asyncio.create_task(app.start())
+            while not app.front.index():
+                await asyncio.sleep(0)
+            for path, body in ((INFER, ASKED), ("/v1/embeddings", {"model": "scale", "input": "a"})):
+                got = await client.post(path, json=body)
+                assert (got.status_code, got.headers["retry-after"]) == (503, "1"), got.text
+            got = await client.post("/v2/models/nobody/infer", json=ASKED)
+            assert got.status_code == 404 and got.json()["got"] == "nobody"
+            await starting
+            assert await answer(client) == [2, 4, 6, 8]
+        await app.stop()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -112,6 +112,33 @@ def test_a_very_long_text_takes_no_memory_without_a_bound(tmp_path: Path) -> Non
     np.testing.assert_allclose(parts["logits"], together["logits"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("good " * 12, "14 tokens"),  # 11 fit into three windows that share two each
+        ("good " * 1000, "5000 characters"),
+        (" " * 900 + "good", "904 characters"),  # not even tokenized
+    ],
+)
+def test_a_text_of_too_many_windows_is_refused(tmp_path: Path, text: str, got: str) -> None:
+    windows = {"max_length": 6, "overflow": "window", "overlap": 1, "max_windows": 3}
+    model = opened(tmp_path, declared("text-classification", labels=MOOD, input=windows))
+    assert model.predictor.predict("good " * 10).windows == 3
+    with pytest.raises(TooLargeError) as caught:
+        model.predictor.predict(text)
+    assert str(caught.value).startswith(f"text: expected at most 12 tokens (3 windows), got {got}")
+
+
+def test_a_huge_text_is_not_tokenized_to_its_end(tmp_path: Path) -> None:
+    model = opened(tmp_path, declared("text-classification", labels=MOOD, input={"max_length": 5}))
+    found = model.predictor.predict("bad" + " " * 1000 + "good")  # 64 characters a token: "good" is beyond
+    assert (found.labels[found.classes[0]], found.tokens, found.truncated) == ("negative", 3, True)
+    refusing = {"max_length": 5, "overflow": "refuse"}
+    model = opened(tmp_path / "refusing", declared("text-classification", labels=MOOD, input=refusing))
+    with pytest.raises(TooLargeError, match="at most 5 tokens, got 1000 characters"):
+        model.predictor.predict("bad " * 250)
+
+
 def test_the_end_of_a_long_text_is_cut_and_the_answer_says_so(tmp_path: Path) -> None:
     spec = declared("text-classification", labels=MOOD, input={"max_length": 5})
     found = opened(tmp_path, spec).predictor.predict("bad bad bad great great great")
