@@ -15,44 +15,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import quantize_models as models
-from rich.console import Console
+from score import Score, console
 
 from converters.quantize import onnx_dynamic, onnx_int4, onnx_mixed, onnx_static
 from converters.step import MODEL_FILES, StepFunction
 from edge_runtime.engines.base import EngineOptions, Session
 from edge_runtime.engines.registry import load_engine
 
-console = Console(stderr=True)
 ROUNDS = 40
-
-
-@dataclass(slots=True)
-class Score:
-    """Goals and how they were met; figures have none."""
-
-    goals: dict[str, dict[str, Any]] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def figure(self, name: str, value: float) -> None:
-        self.figures[name] = round(value, 4)
-        console.print(f"        {name} {value:.4f}", highlight=False)
-
-    def at_most(self, name: str, value: float, goal: float) -> None:
-        self._note(name, value, goal, ok=value <= goal)
-
-    def at_least(self, name: str, value: float, goal: float) -> None:
-        self._note(name, value, goal, ok=value >= goal)
-
-    def _note(self, name: str, value: float, goal: float, *, ok: bool) -> None:
-        self.goals[name] = {"value": round(value, 4), "goal": goal, "ok": ok}
-        console.print(f"{'reached' if ok else 'MISSED '} {name} {value:.4f} (goal {goal:g})", highlight=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,17 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests.simulators
 
 import clips
 import scenarios
 from model import POINT, Model, filtered_ap50, models
-from rich.console import Console
 from rich.table import Table
 from rows import Turns, as_installed, pipelines
-
-console = Console(stderr=True)
+from score import Score, console
 
 GOAL_SIZE = 320
 """The input size the goals are about, as a CPU store runs it; everything else measured at 640 is a figure."""
@@ -41,28 +38,6 @@ class Effort:
     frames: int
     live_s: float
     outage_s: float
-
-
-@dataclass(slots=True)
-class Score:
-    """Goals and how they were met; figures have none."""
-
-    goals: dict[str, dict[str, Any]] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def figure(self, name: str, value: float) -> None:
-        self.figures[name] = round(value, 4)
-        console.print(f"        {name} {value:.3f}", highlight=False)
-
-    def at_most(self, name: str, value: float, goal: float) -> None:
-        self._note(name, value, goal, ok=value <= goal)
-
-    def at_least(self, name: str, value: float, goal: float) -> None:
-        self._note(name, value, goal, ok=value >= goal)
-
-    def _note(self, name: str, value: float, goal: float, *, ok: bool) -> None:
-        self.goals[name] = {"value": round(value, 4), "goal": goal, "ok": ok}
-        console.print(f"{'reached' if ok else 'MISSED '} {name} {value:.3f} (goal {goal:g})", highlight=False)
 
 
 Part = Callable[[dict[int, Model], Effort, Score], None]

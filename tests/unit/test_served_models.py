@@ -6,9 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import weakref
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,9 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from cloud_fallback.serving.backend import Pick, ServedModels, ServingOptions, newest
+from cloud_fallback.serving.backend import ServedModels, ServingOptions
 from cloud_fallback.serving.batcher import BatchLimits
 from cloud_fallback.serving.dispatcher import Unobserved
-from cloud_fallback.serving.instances import Crew
 from cloud_fallback.serving.repository import Repository
 from cloud_fallback.serving.served import sure_engine
 from device_profiles.loader import load_profile
@@ -33,40 +29,17 @@ from edge_runtime.contract.errors import (
     UnknownModelError,
 )
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.request import Message, Prompt, Request, Sampling
-from edge_runtime.contract.result import Detections, Finish, Generation, TextClassification, Values
+from edge_runtime.contract.request import Request
+from edge_runtime.contract.result import Detections, TextClassification, Values
 from edge_runtime.contract.route import Route
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.local_model import this_device
-from edge_runtime.protocol.backend import Backend, Piece
+from edge_runtime.protocol.backend import Backend
 from tests.simulators import tiny_decoder
 from tests.simulators.sentiment import sentiment_bundle
 from tests.simulators.served_bundles import Array, bundle, centring, scaling
+from tests.simulators.served_play import OPTIONS, X, asked, play
 from tests.simulators.text_bundles import table_model
-
-X = np.arange(8, dtype=np.float32).reshape(2, 4)
-OPTIONS = ServingOptions(instances=2, threads=1)
-
-
-def play(
-    root: Path,
-    act: Callable[[ServedModels], Awaitable[None]],
-    options: ServingOptions = OPTIONS,
-    pick: Pick = newest,
-) -> None:
-    async def whole() -> None:
-        models = ServedModels(Repository(root), options, pick=pick)
-        await models.start()
-        try:
-            await act(models)
-        finally:
-            await models.close()
-
-    asyncio.run(whole())
-
-
-def asked(value: Any = None, model: str = "scale", **told: Any) -> Request:
-    return Request("id", model, {"x": X} if value is None else value, **told)
 
 
 async def scaled(models: ServedModels, **told: Any) -> Array:
@@ -363,113 +336,6 @@ def test_tensors_texts_and_pictures_are_answered_by_the_task(tmp_path: Path, rep
     play(tmp_path / "models", act)
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> Path:
-    """A decoder of random weights, which writes nonsense, always the same."""
-    root = tmp_path / "models"
-    bundle(
-        root / "writer",
-        tiny_decoder.decoder(),
-        name="writer",
-        task=tiny_decoder.spec(context_length=200),
-        tokenizer=True,
-    )
-    return root
-
-
-def prompt(max_tokens: int = 12) -> Prompt:
-    return Prompt(text="good ", sampling=Sampling(max_tokens=max_tokens))
-
-
-def test_a_text_is_generated_piece_by_piece(writer: Path) -> None:
-    async def act(models: ServedModels) -> None:
-        pieces = [piece async for piece in models.generate(asked(prompt(), "writer"))]
-        assert all(piece.end is None for piece in pieces[:-1])
-        end = pieces[-1].end
-        assert end is not None
-        assert isinstance(end.value, Generation)
-        assert end.value.text == "".join(piece.text for piece in pieces)
-        assert end.value.finish in {Finish.LENGTH, Finish.STOP}
-        assert (end.model, end.version, end.decision.route) == ("writer", "1.0.0", Route.CLOUD)
-        whole = await models.predict(asked(prompt(), "writer"))
-        assert whole.value.text == end.value.text
-        talk = Prompt(messages=(Message("user", "hello"),), sampling=Sampling(max_tokens=3))
-        assert (await models.predict(asked(talk, "writer"))).value.tokens <= 3
-
-    play(writer, act)
-
-
-def test_a_reader_who_leaves_makes_room_for_the_next(writer: Path) -> None:
-    async def act(models: ServedModels) -> None:
-        for _ in range(5):
-            async with aclosing(models.generate(asked(prompt(150), "writer"))) as pieces:
-                async for _piece in pieces:
-                    break
-        task = asyncio.create_task(anext(models.generate(asked(prompt(150), "writer"))))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert (await models.predict(asked(prompt(), "writer"))).value.tokens
-
-    play(writer, act, ServingOptions(writers=1))
-
-
-def test_too_many_texts_at_a_time_are_refused(writer: Path) -> None:
-    async def act(models: ServedModels) -> None:
-        streams = [models.generate(asked(prompt(150), "writer")) for _ in range(6)]
-        first = await anext(streams[0])
-        assert isinstance(first, Piece)
-        waiting = [asyncio.create_task(anext(stream)) for stream in streams[1:5]]
-        await asyncio.sleep(0)
-        with pytest.raises(OverloadedError, match="1 under way, 4 waiting"):
-            await anext(streams[5])
-        with pytest.raises(OverloadedError):
-            await anext(models.generate(asked(prompt(), "writer", timeout_s=0.001)))
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        for stream in streams:
-            await stream.aclose()
-
-    play(writer, act, ServingOptions(writers=1))
-
-
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        ({"x": X}, "a prompt"),
-        (Prompt(), "a text or messages"),
-        (Prompt(text="a" * 300), "at most 199 tokens"),
-    ],
-)
-def test_prompts_that_are_none(writer: Path, value: Any, says: str) -> None:
-    async def act(models: ServedModels) -> None:
-        with pytest.raises(InputError, match=says):
-            await models.predict(asked(value, "writer"))
-        with pytest.raises(InputError, match="generates texts"):
-            await models.infer(asked({"x": X}, "writer"), None)
-
-    play(writer, act)
-
-
-def test_unloading_waits_for_what_is_under_way(writer: Path) -> None:
-    async def act(models: ServedModels) -> None:
-        stream = models.generate(asked(prompt(), "writer"))
-        texts = [await anext(stream)]
-        unloading = asyncio.create_task(models.unload("writer"))
-        await asyncio.sleep(0)
-        assert {state.state for state in models.index()} == {"UNLOADING"}
-        with pytest.raises(UnknownModelError, match="unloading"):
-            await models.predict(asked(prompt(), "writer"))
-        assert not unloading.done()
-        texts += [piece async for piece in stream]
-        assert texts[-1].end is not None
-        await unloading
-        assert {state.state for state in models.index()} == {"UNAVAILABLE"}
-
-    play(writer, act)
-
-
 def test_a_queue_that_is_full_refuses(two_versions: Path) -> None:
     async def act(models: ServedModels) -> None:
         asking = [models.infer(asked(), None) for _ in range(50)]
@@ -509,22 +375,6 @@ def test_engines_that_would_not_be_chosen_are_not_loaded(tmp_path: Path) -> None
     fast = receipt.model_copy(update={"engine": "openvino", "machine": here.cpu.name, "latency": speed})
     measured = plain.manifest.model_copy(update={"receipts": (fast,)})
     assert sure_engine(ModelBundle(plain.root, measured), here) is None
-
-
-def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
-    class Job:
-        """Holds the tensors of a batch, and so the memory of an engine."""
-
-        def __call__(self) -> None:
-            pass
-
-    crew, gone = Crew(1), threading.Event()
-    job = Job()
-    weakref.finalize(job, gone.set)
-    crew.start(job)
-    del job
-    assert gone.wait(10)
-    crew.close()
 
 
 def test_no_thread_is_left_behind(two_versions: Path) -> None:
