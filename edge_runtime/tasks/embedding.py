@@ -1,48 +1,19 @@
 """Embedding: a text in, a vector out, as the model's declaration says. Runs no model."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract.result import Embedding
 from edge_runtime.contract.task import EmbeddingSpec
-from edge_runtime.contract.tensors import Tensors, TensorSpec
-from edge_runtime.tasks.outputs import assign_outputs
-from edge_runtime.tasks.text import TextTensors, Tokens
+from edge_runtime.contract.tensors import Tensors
+from edge_runtime.tasks.text import Tokens
+from edge_runtime.tasks.text_task import TextTask
 
 
-class EmbeddingTask:
+class EmbeddingTask(TextTask[EmbeddingSpec]):
     """A text encoder, by declaration. Vectors of windows are averaged by the tokens each adds."""
-
-    def __init__(
-        self,
-        spec: EmbeddingSpec,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        tokenizer: Path,
-    ) -> None:
-        """Bind the declaration to a model.
-
-        Args:
-            spec: The declaration.
-            inputs: What the model takes.
-            outputs: What the model gives.
-            tokenizer: The bundle's `tokenizer.json`.
-
-        Raises:
-            BundleError: Declaration, tokenizer and model do not belong together.
-            EngineError: The library `tokenizers` is missing.
-        """
-        self._spec = spec
-        self._text = TextTensors(spec.input, inputs, tokenizer)
-        self._output = assign_outputs({"output": spec.output}, outputs)["output"]
-        self._check(self._output.spec.shape, (1, None))
-
-    def preprocess(self, x: str) -> tuple[Tensors, Tokens]:
-        """Make the model's input of a text, a row for each window of it; see `Task.preprocess`."""
-        return self._text.fill(x)
 
     def postprocess(self, y: Tensors, undo: Tokens) -> Embedding:
         """Make one vector of the model's output; see `Task.postprocess`."""

@@ -4,7 +4,6 @@ Spans by IOB2 are in `spans`; here tokens of several windows become one row of l
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,60 +11,34 @@ from numpy.typing import NDArray
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.result import Entities
 from edge_runtime.contract.task import TokenClassificationSpec
-from edge_runtime.contract.tensors import Tensors, TensorSpec
+from edge_runtime.contract.tensors import Tensors
 from edge_runtime.tasks.activation import softmax
-from edge_runtime.tasks.outputs import assign_outputs
 from edge_runtime.tasks.spans import Word, continues, join
-from edge_runtime.tasks.text import TextTensors, Tokens
+from edge_runtime.tasks.text import Tokens
+from edge_runtime.tasks.text_task import TextTask
 
 
-class TokenClassificationTask:
+class TokenClassificationTask(TextTask[TokenClassificationSpec]):
     """A tagger of texts, by declaration.
 
     A word has the label of its first token: taggers are trained on that one. A token that two windows have
     counts where it is farther from the window's edge.
     """
 
-    def __init__(
-        self,
-        spec: TokenClassificationSpec,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        tokenizer: Path,
-    ) -> None:
-        """Bind the declaration to a model.
-
-        Args:
-            spec: The declaration.
-            inputs: What the model takes.
-            outputs: What the model gives.
-            tokenizer: The bundle's `tokenizer.json`.
-
-        Raises:
-            BundleError: Declaration, tokenizer and model do not belong together.
-            EngineError: The library `tokenizers` is missing.
-        """
-        if spec.outside not in spec.labels:
-            raise BundleError(
-                "outside", expected=f"one of the labels {', '.join(spec.labels)}", got=spec.outside
-            )
-        self._spec = spec
-        self._text = TextTensors(spec.input, inputs, tokenizer)
-        self._output = assign_outputs({"output": spec.output}, outputs)["output"]
-        self._output.require(self._output.spec.shape, (1, None, len(spec.labels)))
-
-    def preprocess(self, x: str) -> tuple[Tensors, Tokens]:
-        """Make the model's input of a text, a row for each window of it; see `Task.preprocess`."""
-        return self._text.fill(x)
-
     def postprocess(self, y: Tensors, undo: Tokens) -> Entities:
         """Make spans of the model's output; see `Task.postprocess`."""
         logits = self._output.read(y)
-        self._output.require(logits.shape, (*undo.mask.shape, len(self._spec.labels)))
+        self._check(logits.shape, undo.mask.shape)
         self._output.finite(logits)
         found = join(undo.text, self._words(softmax(logits), undo), self._spec.outside)
         sure = tuple(entity for entity in found if entity.score >= self._spec.min_score)
         return Entities(sure, undo.count, undo.truncated, len(undo.mask))
+
+    def _check(self, shape: Sequence[int | None], rows: tuple[int, int | None]) -> None:
+        if self._spec.outside not in self._spec.labels:
+            known = ", ".join(self._spec.labels)
+            raise BundleError("outside", expected=f"one of the labels {known}", got=self._spec.outside)
+        self._output.require(shape, (*rows, len(self._spec.labels)))
 
     def _words(self, scores: NDArray[np.float32], undo: Tokens) -> Iterator[Word]:
         word: Word | None = None
