@@ -24,7 +24,10 @@ def shipped_clip(repository: Path) -> Path:
 def heard() -> None:
     """A command or a library that set up the log of this process did so for itself: tests hear all again."""
     logging.disable(logging.NOTSET)
-    logging.getLogger().setLevel(logging.WARNING)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in root.handlers:  # pytest's own: a library may have silenced them too
+        handler.setLevel(logging.NOTSET)
     logging.getLogger("edge_runtime").handlers[:] = []
     for name, log in logging.root.manager.loggerDict.items():
         if isinstance(log, logging.Logger) and name.split(".")[0] == "edge_runtime":
