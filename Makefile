@@ -28,7 +28,7 @@ help: ## Show what can be made.
 
 # All engines that run on a CPU, all converters that live together, and the tools of this project. torch comes first
 # and alone: asked for beside others it may be replaced by a build with gigabytes of CUDA.
-EXTRAS := onnx,litert,openvino,text,sign,web,cloud,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
+EXTRAS := onnx,litert,openvino,text,sign,web,cloud,fleet,manager,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
 .venv/dev-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
 	@echo "Installing edge-runtime with its engines and tools …"
 	@$(PIP) install $(CONSTRAINED) torch

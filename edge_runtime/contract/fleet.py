@@ -92,6 +92,13 @@ class Wanted(Declared):
     trial: Trial = Trial()
 
 
+class Named(Declared):
+    """What a version is a version of: a kind and a name, as in `Wanted`."""
+
+    kind: Kind
+    name: Id
+
+
 class Desired(Declared):
     """Everything a device should have."""
 
@@ -100,6 +107,9 @@ class Desired(Declared):
     tenant: Id
     device: Id
     wanted: tuple[Wanted, ...] = ()
+    removed: tuple[Named, ...] = Field(
+        default=(), description="go back to what the device was installed with: no version of it is good"
+    )
     cancelled: tuple[Id, ...] = Field(default=(), description="deployments to be given up")
 
 
