@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +19,16 @@ from typing import Literal
 
 import accuracy
 import clips
+import onnx
 import rivals
 from clips import CACHE, HERE
 
+from converters.export.distances import cut_model
 from edge_runtime.bundle import MANIFEST, digest, open_bundle
 from edge_runtime.contract.bundle import BundleManifest, Format, Latency, Precision, Receipt, Variant
 from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.result import Detections
-from edge_runtime.contract.task import DetectionSpec, ImageInput, YoloHead
+from edge_runtime.contract.task import DetectionSpec, DistancesHead, ImageInput, YoloHead
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.machine import detect_profile
 from edge_runtime.engines.registry import load_engine
@@ -44,7 +47,7 @@ POINT = 0.01
 TASK = DetectionSpec(
     kind="detection",
     input=ImageInput(layout="nhwc", colour="rgb", fit="letterbox", align="center", pad=114),
-    head=YoloHead(format="yolo", nms_iou=0.7),
+    head=DistancesHead(format="yolo-distances", distances="distances", scores="scores", nms_iou=0.7),
     labels=("person", *(f"class-{number}" for number in range(1, 80))),
     min_score=0.25,
 )
@@ -72,13 +75,8 @@ class Model:
 def models() -> dict[int, Model]:
     """Make what is missing and give the models by size."""
     folder = CACHE / "model"
-    recipe = hashlib.sha256(
-        b"".join((HERE / name).read_bytes() for name in ("recipe.py", "variants.py")) + str(EPOCHS).encode()
-    ).hexdigest()
-    stamp = folder / "recipe.sha256"
-    if not stamp.exists() or stamp.read_text() != recipe:
-        _make(folder)
-        stamp.write_text(recipe)
+    _once(folder / "recipe.sha256", _digest("recipe.py") + str(EPOCHS), lambda: _train(folder))
+    _once(folder / "variants.sha256", _digest("variants.py", "model.py"), lambda: _make_variants(folder))
     return {
         size: Model(
             size,
@@ -114,16 +112,44 @@ def filtered_ap50(model: Model, skip: Literal["none", "all"]) -> float:
         opened.predictor.close()
 
 
-def _make(folder: Path) -> None:
+def _digest(*names: str) -> str:
+    return hashlib.sha256(b"".join((HERE / name).read_bytes() for name in names)).hexdigest()
+
+
+def _once(stamp: Path, content: str, make: Callable[[], None]) -> None:
+    """Make what was not made by these files."""
+    if not stamp.exists() or stamp.read_text() != content:
+        make()
+        stamp.write_text(content)
+
+
+def _train(folder: Path) -> None:
     clips.frames(folder / "images")
-    python = str(rivals.ultralytics())
-    order = {"folder": str(folder), "teacher": str(_teacher()), "epochs": EPOCHS}
-    print(
-        "training, exporting and quantizing the model (once, 15 to 20 minutes on two cores)", file=sys.stderr
-    )
-    for script in ("recipe.py", "variants.py"):
-        command = (python, str(HERE / script), json.dumps(order))
-        subprocess.run(command, check=True, env=rivals.as_installed(), stdout=sys.stderr)
+    print("training and exporting the model (once, 15 minutes on two cores)", file=sys.stderr)
+    _in_rival("recipe.py", {"folder": str(folder), "teacher": str(_teacher()), "epochs": EPOCHS})
+
+
+def _make_variants(folder: Path) -> None:
+    """Cut the head off as `boxes: outside` does, then fold and quantize."""
+    for size in SIZES:
+        whole = onnx.load(folder / f"rect-{size}.onnx")
+        source = TASK.model_copy(
+            update={
+                "input": TASK.input.model_copy(update={"layout": "nchw"}),
+                "head": YoloHead(format="yolo", nms_iou=TASK.head.nms_iou),
+            }
+        )
+        head = cut_model(whole, source, source.head)
+        if head != TASK.head:
+            raise SystemExit(f"cut: expected {TASK.head}, got {head}")
+        onnx.save(whole, folder / f"cut-{size}.onnx")
+    print("folding and quantizing (once)", file=sys.stderr)
+    _in_rival("variants.py", {"folder": str(folder)})
+
+
+def _in_rival(script: str, order: dict[str, object]) -> None:
+    command = (str(rivals.ultralytics()), str(HERE / script), json.dumps(order))
+    subprocess.run(command, check=True, env=rivals.as_installed(), stdout=sys.stderr)
 
 
 def _teacher() -> Path:
@@ -161,6 +187,7 @@ def _bundle(folder: Path, size: int) -> Path:
         ("onnx-fp32", Format.ONNX, Precision.FP32, f"uint8-{size}.onnx", "onnxruntime"),
         ("openvino-fp32", Format.OPENVINO, Precision.FP32, f"openvino-fp32-{size}", "openvino"),
         ("openvino-int8", Format.OPENVINO, Precision.INT8, f"openvino-int8-{size}", "openvino"),
+        ("openvino-int8-half", Format.OPENVINO, Precision.INT8, f"openvino-int8-{size}", "openvino"),
     )
     variants = []
     for name, kind, precision, source, _ in known:
@@ -168,7 +195,13 @@ def _bundle(folder: Path, size: int) -> Path:
         sha256, size_bytes = digest(root / source)
         variants.append(
             Variant(
-                id=name, format=kind, precision=precision, path=source, sha256=sha256, size_bytes=size_bytes
+                id=name,
+                format=kind,
+                precision=precision,
+                path=source,
+                sha256=sha256,
+                size_bytes=size_bytes,
+                half_precision=name.endswith("-half"),
             )
         )
     engines = {name: engine for name, _, _, _, engine in known}
@@ -203,8 +236,12 @@ def _measure(
     root: Path, variants: list[Variant], engines: dict[str, str], folder: Path, machine: str
 ) -> list[Receipt]:
     """Measure accuracy, then latency in turns, so that a noisy minute is everybody's."""
-    options = EngineOptions(threads=1)
-    sessions = {v.id: load_engine(engines[v.id]).open(root / v.path, options=options) for v in variants}
+    sessions = {
+        v.id: load_engine(engines[v.id]).open(
+            root / v.path, options=EngineOptions(threads=1, half_precision=v.half_precision)
+        )
+        for v in variants
+    }
     held_out = [Path(line) for line in (folder / "held-out.txt").read_text().splitlines()]
     points: dict[str, float] = {}
     for name, session in sessions.items():

@@ -74,7 +74,7 @@ def main() -> None:
     seen = [Path(line) for line in (folder / "train.txt").read_text().splitlines()]
     for size in (320, 640):
         uint8 = folder / f"uint8-{size}.onnx"
-        fold(folder / f"rect-{size}.onnx", uint8)
+        fold(folder / f"cut-{size}.onnx", uint8)
         ov.save_model(ov.convert_model(uint8), folder / f"openvino-fp32-{size}" / "model.xml")
         quantize(uint8, folder / f"openvino-int8-{size}" / "model.xml", seen)
 

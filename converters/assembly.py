@@ -98,7 +98,12 @@ class Assembly:
             return self._next(
                 before, name_of(format_, precision, kernels), make_first(self.facts.kind, format_)
             )
-        found = self._first(format_, fold=self.recipe.fold, apple=APPLE_TARGETS.get(precision, ""))
+        found = self._first(
+            format_,
+            fold=self.recipe.fold,
+            cut=self.recipe.boxes == "outside",
+            apple=APPLE_TARGETS.get(precision, ""),
+        )
         if precision is not self.float_of(format_):
             found = self._smaller(found, format_, precision, kernels, options or {})
         if format_ is Format.ONNX and self.recipe.nms == "inside":
@@ -112,15 +117,19 @@ class Assembly:
         """Give the step of the float model of a format."""
         return self.model(format_, self.float_of(format_))
 
-    def _first(self, format_: Format, *, fold: bool, apple: str = "") -> str:
+    def _first(self, format_: Format, *, fold: bool, cut: bool = False, apple: str = "") -> str:
         make = make_first(self.facts.kind, format_)
         if make is None:
             raise ValueError(f"no row makes {format_} of {self.facts.kind}")
         name = name_of(format_, self.float_of(format_))
         if format_ is Format.ONNX:
-            step = "onnx-source" if self.recipe.fold else name
-            found = self._of_source(step, make)
-            return self._next(found, name, Make("converters.export.fold:fold", "onnx")) if fold else found
+            found = self._of_source("onnx-source" if self._changes_source else name, make)
+            if cut:
+                step = "onnx-cut" if self.recipe.fold else name
+                found = self._next(found, step, Make("converters.export.distances:cut", "onnx"))
+            if fold:
+                found = self._next(found, name, Make("converters.export.fold:fold", "onnx"))
+            return found
         # A source that is taken as it is does not change.
         options = self._export_options(make, fold=fold and format_ is not self.reference_format)
         if format_ is Format.COREML and apple:
@@ -130,7 +139,11 @@ class Assembly:
             return self._of_source(name, make, options)
         # What is made by way of torch folds by itself; the others take what the graph has.
         folded = fold and make.function.endswith("onnx_openvino:export")
-        return self._next(self._first(make.of, fold=folded), name, make, options)
+        return self._next(self._first(make.of, fold=folded, cut=cut), name, make, options)
+
+    @property
+    def _changes_source(self) -> bool:
+        return self.recipe.fold or self.recipe.boxes == "outside"
 
     def _of_source(self, name: str, make: Make, options: Options | None = None) -> str:
         told = self._export_options(make, fold=False) if options is None else options

@@ -151,5 +151,16 @@ class Recipe(Declared):
     nms: Literal["outside", "inside"] = Field(
         default="outside", description="inside: suppression becomes part of the graph, where the target can"
     )
+    boxes: Literal["inside", "outside"] = Field(
+        default="inside",
+        description="outside: a YOLOv8-style head is cut off before it makes boxes; the device makes those of"
+        " the few cells with a score, which is faster",
+    )
     step_minutes: float = Field(default=30, gt=0, description="time limit of one step")
     step_memory_bytes: int | None = Field(default=None, ge=1, description="memory limit of one step")
+
+    @model_validator(mode="after")
+    def _one_place_for_boxes(self) -> Self:
+        if self.nms == "inside" and self.boxes == "outside":
+            raise ValueError("nms: inside needs the boxes inside, got boxes: outside")
+        return self

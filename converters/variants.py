@@ -25,6 +25,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "ssd": ("boxes", "classes", "scores", "count"),
     "nms": ("detections", "classes"),
     "yolo": ("output",),
+    "yolo-distances": ("distances", "scores"),
     "detr": ("logits", "boxes"),
 }
 """Fields of each head that hold a tensor's name, in the order in which unnamed ones take outputs."""

@@ -119,8 +119,10 @@ def open_choice(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> 
         BundleError: The file is not what it should be.
         EngineError: The engine or the provider does not run it.
     """
-    model = bundle.path(variant_of(bundle, choice))
-    return load_engine(choice.engine).open(model, options=options_for(choice, options))
+    variant = variant_of(bundle, choice)
+    if variant.half_precision:
+        options = replace(options, half_precision=True)
+    return load_engine(choice.engine).open(bundle.path(variant), options=options_for(choice, options))
 
 
 def options_for(choice: Choice, options: EngineOptions) -> EngineOptions:

@@ -135,7 +135,7 @@ def release_model(model: "ModelProto", labels: int) -> YoloHead:
     planes = new.add("Transpose", boxes, perm=[0, 2, 1])
     output = new.add("Concat", planes, node.input[1], axis=1, output="predictions")
     new.finish([(output, np.float32, (1, None, None))])
-    _drop_dead(graph)
+    drop_dead(graph)
     onnx_graph.infer_shapes(model)
     attributes = onnx_graph.shape_of(graph.output[0])[1]
     if isinstance(attributes, int) and attributes != 4 + labels:
@@ -332,7 +332,7 @@ class _Nodes:
         return names
 
 
-def _drop_dead(graph: "GraphProto") -> None:
+def drop_dead(graph: "GraphProto") -> None:
     """Remove what no output needs any more."""
     needed = {value.name for value in graph.output}
     alive: list[NodeProto] = []

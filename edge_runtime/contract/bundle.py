@@ -3,7 +3,7 @@
 Reads no disk and checks no digest: `edge_runtime.bundle` opens a bundle, the converters write it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -73,6 +73,10 @@ class Variant(Declared):
     sha256: Sha256 = Field(description="of the file; of a folder: of its sorted 'sha256  path' lines")
     size_bytes: int = Field(ge=0)
     profiles: tuple[str, ...] = Field(default=(), description="device profiles served; empty: all")
+    half_precision: bool = Field(
+        default=False,
+        description="what is float in it may be calculated in 16 bits, where the hardware can",
+    )
     input: ImageInput | None = Field(default=None, description="replaces the task's input")
     head: Head | None = Field(default=None, description="replaces the head of a detection task")
     output: str | None = Field(default=None, description="replaces the output's name of any other task")
@@ -163,6 +167,29 @@ class BundleManifest(Declared):
         told = {"input": variant.input, "head": variant.head, "output": variant.output}
         changes = {key: value for key, value in told.items() if value is not None}
         return self.task.model_copy(update=changes)
+
+    def receipts_of(self, variant: str, engine: str) -> Sequence[Receipt]:
+        """Give the receipts of a variant, those of an engine first.
+
+        Args:
+            variant: Its id.
+            engine: The one that shall run it.
+        """
+        own = [one for one in self.receipts if one.variant == variant]
+        return sorted(own, key=lambda one: one.engine != engine)
+
+    def peak_bytes(self, variant: str, engine: str) -> int:
+        """Give the memory that a variant needs at its peak.
+
+        As the receipt measured it, of this engine before any other's; the size of its files where none did.
+
+        Args:
+            variant: Its id.
+            engine: The one that shall run it.
+        """
+        peaks = [one.peak_memory_bytes for one in self.receipts_of(variant, engine)]
+        measured = [peak for peak in peaks if peak is not None]
+        return measured[0] if measured else next(v.size_bytes for v in self.variants if v.id == variant)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

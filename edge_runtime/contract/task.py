@@ -96,6 +96,24 @@ class YoloHead(Declared):
     class_agnostic: bool = False
 
 
+class DistancesHead(Declared):
+    """YOLOv8/11 cut off before its boxes are made: the device makes those of the few cells with a score.
+
+    Distances `(1, 4 * bins, n)`: for each cell the logits of how far left, top, right and bottom are, in
+    strides. Scores `(1, classes, n)`. Cells lie row by row on a grid a stride, the finest first.
+    """
+
+    format: Literal["yolo-distances"]
+    distances: TensorName | None = None
+    scores: TensorName | None = None
+    strides: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(8, 16, 32), min_length=1)
+    activation: Literal["sigmoid", "none"] = Field(
+        default="sigmoid", description="what makes probabilities of the scores"
+    )
+    nms_iou: float = Field(default=0.45, gt=0, le=1)
+    class_agnostic: bool = False
+
+
 class DetrHead(Declared):
     """Object queries: logits `(1, n, classes [+ 1])` and boxes `(1, n, 4)` cx cy w h in [0, 1].
 
@@ -108,7 +126,7 @@ class DetrHead(Declared):
     activation: Literal["softmax", "sigmoid"] = "softmax"
 
 
-Head = Annotated[SsdHead | NmsHead | YoloHead | DetrHead, Field(discriminator="format")]
+Head = Annotated[SsdHead | NmsHead | YoloHead | DistancesHead | DetrHead, Field(discriminator="format")]
 
 
 class DetectionSpec(Declared):
@@ -184,6 +202,13 @@ class TokenClassificationSpec(Declared):
     output: TensorName | None = None
     outside: str = Field(default="O", description="the label of tokens that belong to no span")
     min_score: float = Field(default=0.0, ge=0, le=1, description="spans below are left out")
+
+    @model_validator(mode="after")
+    def _outside_is_a_label(self) -> Self:
+        if self.outside not in self.labels:
+            known = ", ".join(self.labels)
+            raise ValueError(f"outside: expected one of the labels {known}, got {self.outside}")
+        return self
 
 
 class GenerationSpec(Declared):

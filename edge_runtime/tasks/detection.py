@@ -7,11 +7,12 @@ import numpy as np
 from edge_runtime.contract.errors import BundleError, ConfigError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.result import Detections
-from edge_runtime.contract.task import DetectionSpec, DetrHead, NmsHead, SsdHead, YoloHead
+from edge_runtime.contract.task import DetectionSpec, DetrHead, DistancesHead, NmsHead, SsdHead, YoloHead
 from edge_runtime.contract.tensors import Tensors, TensorSpec
 from edge_runtime.tasks.geometry import Placement
 from edge_runtime.tasks.heads.base import Decoder
 from edge_runtime.tasks.heads.detr import DetrDecoder
+from edge_runtime.tasks.heads.distances import DistancesDecoder
 from edge_runtime.tasks.heads.nms import NmsDecoder
 from edge_runtime.tasks.heads.ssd import SsdDecoder
 from edge_runtime.tasks.heads.yolo import YoloDecoder
@@ -85,6 +86,8 @@ def _decoder(spec: DetectionSpec, outputs: Sequence[TensorSpec], wanted: Sequenc
             return NmsDecoder(spec.head, outputs)
         case YoloHead():
             return YoloDecoder(spec.head, outputs, len(spec.labels), wanted)
+        case DistancesHead():
+            return DistancesDecoder(spec.head, outputs, len(spec.labels), wanted)
         case DetrHead():
             return DetrDecoder(spec.head, outputs, len(spec.labels))
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.result import Entities
 from edge_runtime.contract.task import TokenClassificationSpec
 from edge_runtime.contract.tensors import Tensors
@@ -35,9 +34,6 @@ class TokenClassificationTask(TextTask[TokenClassificationSpec]):
         return Entities(sure, undo.count, undo.truncated, len(undo.mask))
 
     def _check(self, shape: Sequence[int | None], rows: tuple[int, int | None]) -> None:
-        if self._spec.outside not in self._spec.labels:
-            known = ", ".join(self._spec.labels)
-            raise BundleError("outside", expected=f"one of the labels {known}", got=self._spec.outside)
         self._output.require(shape, (*rows, len(self._spec.labels)))
 
     def _words(self, scores: NDArray[np.float32], undo: Tokens) -> Iterator[Word]:

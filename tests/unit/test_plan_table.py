@@ -235,6 +235,15 @@ def test_folding_leaves_the_reference_alone() -> None:
     assert options["coreml-fp16"]["fold"] is True
 
 
+def test_a_head_is_cut_before_anything_else_and_the_reference_is_whole() -> None:
+    plan = planned("detection", "store-pc-cpu iphone-recent", boxes="outside")
+    assert plan.reference == "onnx-source"
+    assert plan.chain("openvino-fp32") == ("onnx-source", "onnx-fp32", "openvino-fp32")
+    plan = planned("detection", "store-pc-cpu raspberry-pi-5", boxes="outside", fold=True)
+    assert plan.chain("onnx-fp32") == ("onnx-source", "onnx-cut", "onnx-fp32")
+    assert plan.chain("tflite-fp32") == ("onnx-source", "onnx-cut", "tflite-fp32")
+
+
 def test_suppression_goes_in_after_quantization() -> None:
     plan = planned("detection", "raspberry-pi-5", nms="inside", want={"formats": ["onnx"]})
     assert plan.chain("onnx-mixed-s8-nms") == ("onnx-fp32", "onnx-mixed-s8", "onnx-mixed-s8-nms")

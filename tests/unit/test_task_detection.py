@@ -16,6 +16,7 @@ from edge_runtime.contract.task import DetectionSpec, TaskSpec
 from edge_runtime.contract.tensors import Quantization, TensorSpec
 from edge_runtime.tasks.base import VisionTask
 from edge_runtime.tasks.make import make_task
+from tests.simulators.distances_head import encode as encode_distances
 
 LABELS = ("person", "dog", "car")
 PICTURE = Picture.from_bgr(np.zeros((200, 400, 3), np.uint8))
@@ -108,6 +109,10 @@ def yolo_normalized(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) 
     return batch(out=np.concatenate(parts, axis=1).T)
 
 
+def yolo_distances(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
+    return encode_distances(on_canvas(boxes), scores, classes, CANVAS, len(LABELS), (2, 4, 32))
+
+
 def detr(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
     """Softmax of (log p, …, log of what is left) is p; the last column is 'no object'."""
     table = one_hot(scores - 2e-6, classes, empty=1e-6)
@@ -139,6 +144,7 @@ HEADS: dict[str, tuple[dict[str, Any], Encoder]] = {
     "yolo8": ({"format": "yolo"}, yolo8),
     "yolo5": ({"format": "yolo", "objectness": True}, yolo5),
     "yolo-normalized": ({"format": "yolo", "coordinates": "normalized"}, yolo_normalized),
+    "yolo-distances": ({"format": "yolo-distances", "strides": (2, 4, 32)}, yolo_distances),
     "detr": ({"format": "detr"}, detr),
     "rt-detr": (
         {"format": "detr", "activation": "sigmoid", "logits": "logits", "boxes": "pred_boxes"},
