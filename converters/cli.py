@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_runtime.cli.shell import ExitCode, console, exit_code, print_json, reporting
+from edge_runtime.cli.stopping import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from converters.build import Prepared
@@ -108,7 +109,7 @@ def convert(
         ("on_failure",): ("--on-failure", on_failure),
     }
     given = {keys: (flag, _plain(value)) for keys, (flag, value) in flags.items() if _given(value)}
-    with reporting(as_json=as_json):
+    with reporting(as_json=as_json), unwind_on_sigterm():
         if schema or source is None:
             from converters.recipe_file import recipe_schema
 

@@ -4,16 +4,14 @@ Knows no format and no target. A step that fails costs the steps that need it an
 moment, it leaves whole results only; the next run goes on from them.
 """
 
-import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from types import FrameType
 from typing import TypeAlias, cast
 
 from converters.attempt import Ended, attempt
@@ -24,6 +22,7 @@ from converters.step import Facts, Step, fingerprint
 from converters.store import Draft, StepStore, read_facts, read_run
 from converters.toolchain import TOOLS, Tool, find_tool, tool_fingerprint
 from converters.verdict import explain
+from edge_runtime.cli.stopping import unwind_on_sigterm
 from edge_runtime.contract.errors import ConversionError, StorageError
 
 _TRACE_LINES = 12
@@ -113,7 +112,7 @@ def run(
         KeyboardInterrupt: Ctrl-C; SIGTERM raises SystemExit. No step's process is left then.
     """
     schedule = Schedule(steps)
-    with store.in_use(), _terminable():
+    with store.in_use(), unwind_on_sigterm():
         walk = _Walk({step.id: step for step in steps}, store, tell, tools, cache, clock)
         try:
             walk.through(schedule, jobs)
@@ -313,21 +312,3 @@ def _as_data(ended: Ended) -> Facts:
         "timed_out": ended.timed_out,
         "seconds": round(ended.seconds, 3),
     }
-
-
-@contextmanager
-def _terminable() -> Generator[None]:
-    """Let SIGTERM unwind like Ctrl-C, where nobody else decided about it."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -132,6 +132,10 @@ class App:
         async def sending(event: Event) -> None:
             if event["type"] == "http.response.start":
                 call.code = event["status"]
+                if (
+                    call.route == "predict" and call.queue_s is not None
+                ):  # of tensors, the answer itself says it
+                    event["headers"] += timings(call)
             await send(event)
 
         with self.gate.watch(call):
@@ -210,6 +214,16 @@ def make_app(settings: ServeSettings) -> App:
     settings.check()
     metrics = Metrics()
     return App(settings, models_for(settings, metrics), metrics)
+
+
+def timings(call: Call) -> list[tuple[bytes, bytes]]:
+    """Give the headers that say how long a request waited, and ran, in milliseconds.
+
+    Args:
+        call: Answered.
+    """
+    told = ((b"x-edge-queue-ms", call.queue_s), (b"x-edge-run-ms", call.run_s))
+    return [(name, f"{1000 * spent_s:.3f}".encode()) for name, spent_s in told if spent_s is not None]
 
 
 def route_of(path: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from cloud_fallback.serving.batcher import BatchLimits
+from cloud_fallback.serving.call import current
 from cloud_fallback.serving.desk import Desk
 from cloud_fallback.serving.dispatcher import Observer
 from cloud_fallback.serving.instances import Crew, Instances, give_memory_back, plan_instances, usable_cores
@@ -177,7 +178,9 @@ class ServedModels:
     def index(self) -> Sequence[ModelState]:
         """List every model and version of the repository, and what is broken in it."""
         states = [
-            ModelState(model, version, slot.state, "" if slot.state == READY else slot.reason)
+            ModelState(
+                model, version, slot.state, "" if slot.state == READY else slot.reason, slot.memory_bytes()
+            )
             for model, versions in self._slots.items()
             for version, slot in versions.items()
         ]
@@ -241,7 +244,9 @@ class ServedModels:
                     if piece.end is not None:
                         return piece.end
             raise EngineError(f"model '{request.model}' ended without an answer")
-        value, _ = await served.predict(request, self._desk)
+        value, ran = await served.predict(request, self._desk)
+        if (call := current.get()) is not None:
+            call.queue_s, call.run_s = ran.queue_s, ran.run_s
         return _answer(served, request, value, began)
 
     async def generate(self, request: Request) -> AsyncGenerator[Piece, None]:

@@ -207,8 +207,11 @@ class Control:
     async def page(self) -> Response:
         """Give the metrics in Prometheus's text form."""
         self._metrics.loaded.clear()
+        self._metrics.memory.clear()
         for one in self._backend.index():
             self._metrics.loaded.labels(one.name, one.version).set(one.state == READY)
+            if one.memory_bytes is not None:
+                self._metrics.memory.labels(one.name, one.version).set(one.memory_bytes)
         return Response(self._metrics.page(), media_type=CONTENT_TYPE)
 
     def _instance(self, state: ModelState) -> dict[str, Any]:

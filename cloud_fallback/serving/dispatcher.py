@@ -21,6 +21,7 @@ from cloud_fallback.serving.lanes import Item
 from edge_runtime.contract.errors import DeadlineError, EdgeRuntimeError, EngineError, OverloadedError
 from edge_runtime.contract.tensors import Tensors
 
+_MOST_KEYS = 512
 INLINE_S = 0.0002
 """Shorter runs stay on the event loop: the way to a thread and back took 20 µs more than a run in place."""
 
@@ -124,6 +125,9 @@ class Dispatcher:
         self._clock = clock
         self._batcher = Batcher[_Asked](limits, crew.size, f"model '{model}' {version}")
         self._short = False
+        self._took: dict[Hashable, tuple[int, float]] = {}
+        """Rows and seconds of the last run, by key: of the run alone, without the way to a thread."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._due = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
@@ -174,7 +178,9 @@ class Dispatcher:
         """
         if self._closing is not None:
             raise EngineError(f"model '{self._model}' {self._version} is being unloaded")
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked for once: each time costs a system call
+            loop = self._loop = asyncio.get_running_loop()
         now = self._clock()
         asked = _Asked(tensors, loop.create_future())
         try:
@@ -191,7 +197,7 @@ class Dispatcher:
             self._count_shed(error)
             raise
         self._open += 1
-        self._pump_soon()
+        self._pump_soon(loop)
         try:
             return await asked.answer
         except asyncio.CancelledError:
@@ -219,11 +225,11 @@ class Dispatcher:
             self._alarm.cancel()
         closing.set_result(None)
 
-    def _pump_soon(self) -> None:
+    def _pump_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Poll once the event loop has read what has arrived: what comes together, runs together."""
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._due = False
@@ -234,17 +240,26 @@ class Dispatcher:
             self._count_shed(error)
             _give(item.value.answer, error)
         for batch in polled.batches:
-            if self._short and 0 < batch.expected_s <= INLINE_S:  # 0: a shape nobody has seen yet
+            if self._short and self._is_quick(batch):
                 self._finish(batch, self._work(batch))
             else:
-                crew.start(partial(self._work_apart, batch, asyncio.get_running_loop()))
+                crew.start(partial(self._work_apart, batch, self._loop or asyncio.get_running_loop()))
         if self._batcher.waiting_rows:
             if crew.idle:  # after a run in place, however long it was
-                self._pump_soon()
+                self._pump_soon(self._loop or asyncio.get_running_loop())
             else:
                 crew.want(self._pump)
         crew.offer()
         self._set_alarm()
+
+    def _is_quick(self, batch: Batch[_Asked]) -> bool:
+        """Tell whether a run is shorter than the way to a thread; of a shape that nobody has seen, it is not.
+
+        What a batch costs as a whole does not tell: where it ran on a thread, that way is in it, and it would
+        stay there for good.
+        """
+        rows, run_s = self._took.get(batch.key, (1, math.inf))
+        return run_s * max(1.0, batch.rows / rows) <= INLINE_S
 
     def _set_alarm(self) -> None:
         """Wake up when something becomes late; an alarm that is too early finds nothing to do."""
@@ -297,6 +312,10 @@ class Dispatcher:
         # The way to the thread and back is part of what a batch costs: its instance is busy all the while.
         self._batcher.done(batch, batch.rows, now - batch.began if outcome.whole else None, now)
         self._short = outcome.whole and run_s <= INLINE_S
+        if outcome.whole:
+            if len(self._took) >= _MOST_KEYS:
+                self._took.clear()
+            self._took[batch.key] = batch.rows, run_s
         observer.batch_ran(self._model, version, rows=batch.rows, requests=len(batch.items), run_s=run_s)
         for item, answer in zip(batch.items, outcome.answers, strict=True):
             if isinstance(answer, EdgeRuntimeError):

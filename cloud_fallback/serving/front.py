@@ -284,6 +284,8 @@ def _key(call: Call, request: Request, form: str) -> str:
 
 def _learn(call: Call, model: str, version: str, details: Any) -> None:
     call.model, call.version = model, version
+    if not details:  # whoever answered has said it, or does not know
+        return
     queue_ms, run_ms = details.get("queue_ms"), details.get("run_ms")
     call.queue_s = queue_ms / 1e3 if queue_ms is not None else None
     call.run_s = run_ms / 1e3 if run_ms is not None else None

@@ -100,7 +100,7 @@ class Gate:
 
     def begin(self) -> float:
         """Count a request that begins; see `watch`."""
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         return self._clock_s()
 
     def trace(self, call: Call) -> AbstractContextManager[None] | None:
@@ -110,7 +110,7 @@ class Gate:
     def end(self, call: Call, began_s: float) -> None:
         """Count a request that ended; see `watch`."""
         duration_s = self._clock_s() - began_s
-        self._metrics.in_flight.dec()
+        self._metrics.in_flight -= 1
         self._metrics.answered(call, duration_s)
         if self._log_requests:
             logs.tell(call, duration_s)

@@ -73,10 +73,19 @@ class Metrics:
             "Requests answered with the answer to an earlier one.",
             registry=registry,
         )
-        self.in_flight = Gauge("edge_requests_in_flight", "Requests being answered.", registry=registry)
+        self.in_flight = 0
+        """Requests being answered. Counted by the event loop's thread alone, and so without a lock."""
+        gauge = Gauge("edge_requests_in_flight", "Requests being answered.", registry=registry)
+        gauge.set_function(lambda: self.in_flight)
         self.loaded = Gauge(
             "edge_model_loaded",
             "1 where a version of the repository is ready, else 0.",
+            _MODEL,
+            registry=registry,
+        )
+        self.memory = Gauge(
+            "edge_model_memory_bytes",
+            "What a loaded version takes at its peak by its receipt, or the size of its files without one.",
             _MODEL,
             registry=registry,
         )

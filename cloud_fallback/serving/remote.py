@@ -76,11 +76,12 @@ class RemoteFolder:
             names = [str(name) for name in files.find(root, maxdepth=3)]
         found: list[Place] = []
         for name in sorted(names):
-            path = PurePosixPath(name)
-            depth = len(path.parts) - len(PurePosixPath(root).parts)
-            if path.name == MANIFEST:
-                found.append(self._place(str(path.parent) if depth > 1 else root))
-            elif path.suffix.lower() == ZIP and depth <= 2:
+            # Not as a path: of `http://host`, which some file systems name files by, that makes `http:/host`.
+            folder, _, file = name.rpartition("/")
+            depth = name[len(root) :].strip("/").count("/") + 1
+            if file == MANIFEST:
+                found.append(self._place(folder if depth > 1 else root))
+            elif file.lower().endswith(ZIP) and depth <= 2:
                 found.append(self._place(name))
         return found
 

@@ -15,7 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -165,6 +165,7 @@ def servable(bundle: ModelBundle) -> ModelBundle:
     return ModelBundle(bundle.root, manifest.model_copy(update={"variants": kept, "receipts": receipts}))
 
 
+@lru_cache(4096)
 def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
     """Give a key that sorts versions as people count: 1.9 before 1.10, 1.0-rc before 1.0."""
     core, _, extra = version.partition("-")

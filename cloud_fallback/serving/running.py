@@ -13,15 +13,17 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from prometheus_client import disable_created_metrics
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cloud_fallback.serving.app import App, make_app
 from cloud_fallback.serving.settings import ServeSettings
 from edge_runtime.contract.errors import BundleError, RemoteError
 from edge_runtime.protocol.backend import Backend
+from edge_runtime.web.joined import Joined
 
 try:
     import uvloop
@@ -93,6 +95,13 @@ def run(settings: ServeSettings, told: Callable[[Serving], None]) -> None:
         runner.run(_serve(app, settings, told))
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, before a transport that joins what it writes."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(cast(Any, Joined(transport, self.loop)))
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with our signals: its own would raise them again once it has drained."""
 
@@ -121,7 +130,7 @@ async def _serve(app: App, settings: ServeSettings, told: Callable[[Serving], No
         access_log=False,
         log_config=None,
         lifespan="off",
-        http="httptools",
+        http=_Protocol,
         ws="none",
         server_header=False,
         date_header=False,
@@ -203,6 +212,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+        # Accepted sockets inherit it; asyncio sets it only where the protocol was named.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)

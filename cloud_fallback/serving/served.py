@@ -5,6 +5,7 @@ Knows no other version; `backend` holds them all.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -326,7 +327,7 @@ def refuse_nan(tensors: Tensors) -> None:
     """
     for name, array in tensors.items():
         # The least of values with NaN among them is NaN: one pass, nothing allocated.
-        if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
+        if array.dtype.kind == "f" and array.size and math.isnan(array.min()):
             raise InputError(f"input '{name}'", expected="numbers", got="NaN")
 
 

@@ -49,6 +49,13 @@ class Slot:
     wanted: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def memory_bytes(self) -> int | None:
+        """Give the memory that it takes at its peak, as far as is known; None: it is not loaded."""
+        if self.served is None:
+            return None
+        opened = self.served.opened
+        return opened.bundle.manifest.peak_bytes(opened.choice.variant, opened.choice.engine)
+
     def want(self) -> None:
         """Say that it shall be ready, before anything is opened."""
         self.wanted = True

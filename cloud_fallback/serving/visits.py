@@ -4,8 +4,6 @@ For one event loop; engines have their own gates for threads.
 """
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from edge_runtime.contract.errors import OverloadedError
 
@@ -24,21 +22,22 @@ class Visits:
         self._inside = 0
         self._closed: asyncio.Future[None] | None = None
 
-    @contextmanager
-    def inside(self) -> Generator[None]:
-        """Be inside.
+    def inside(self) -> "Visits":
+        """Be inside, within a `with` block.
 
         Raises:
             OverloadedError: It is being unloaded; another version, or the same again, may be there soon.
         """
         if self._closed is not None:
             raise OverloadedError(f"{self._what} is being unloaded", retry_after_s=_RETRY_S)
+        return self
+
+    def __enter__(self) -> None:
         self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            self._tell()
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+        self._tell()
 
     async def close(self) -> None:
         """Let nobody in any more and wait until all have left."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract.errors import EdgeRuntimeError, EngineError, InputError, RemoteError
+from edge_runtime.contract.errors import EngineError, InputError, RemoteError
 from edge_runtime.contract.result import (
     Answer,
     Classification,
@@ -24,10 +24,11 @@ from edge_runtime.contract.result import (
 )
 from edge_runtime.contract.route import Decision, Reason, Route
 from edge_runtime.protocol import datatypes
-from edge_runtime.protocol.json_document import Document
+from edge_runtime.protocol.json_document import Document, is_object, kind_of
 from edge_runtime.protocol.limits import DEFAULT_LIMITS
 
 _CLASSES = 1 << 16
+_FIELDS = ("result", "route", "reason", "model", "version", "variant", "latency_ms", "confidence")
 
 
 def document_of(answer: Answer[Any], request_id: str) -> Document:
@@ -81,9 +82,13 @@ def parse(document: Document) -> Answer[Any]:
     Raises:
         RemoteError: It is no such document.
     """
+    lacking = [name for name in _FIELDS if name not in document]
+    if lacking:
+        told = ", ".join(list(document)[:8]) or "nothing"
+        raise _foreign(f"a document with {told[:200]}, and without {', '.join(lacking)}")
     try:
         return Answer(
-            value=_value(document["result"]),
+            value=_result(document["result"]),
             decision=Decision(
                 Route(document["route"]), Reason(document["reason"]), str(document.get("detail", ""))
             ),
@@ -93,18 +98,40 @@ def parse(document: Document) -> Answer[Any]:
             latency_ms=float(document["latency_ms"]),
             confidence=float(document["confidence"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
-        reason = str(error) if isinstance(error, EdgeRuntimeError) else f"{type(error).__name__}: {error}"
-        raise RemoteError(
-            "the server's answer", retryable=False, expected="an answer of /v1/predict", got=reason[:300]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _foreign(str(error)) from error
+
+
+def _result(result: object) -> Any:
+    """Read what a model found.
+
+    Raises:
+        RemoteError: It is none of ours; says where.
+    """
+    if not is_object(result):
+        raise _foreign(f"{kind_of(result)} as `result`")
+    kind = result.get("kind")
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise _foreign(f"a `result` whose `kind` is {str(kind)[:40]!r}, none of {', '.join(_READERS)}")
+    try:
+        return read(result)
+    except KeyError as error:
+        raise _foreign(
+            f"a `result` of kind {kind}, in which `{str(error.args[0])[:40]}` is missing"
         ) from error
+    except (TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
+        raise _foreign(f"a `result` of kind {kind} that cannot be read: {error}") from error
 
 
-def _value(result: Document) -> Any:
-    kind = result["kind"]
-    if kind not in _READERS:
-        raise ValueError(f"kind {str(kind)[:40]!r} is none of {', '.join(_READERS)}")
-    return _READERS[kind](result)
+def _foreign(got: str) -> RemoteError:
+    return RemoteError(
+        "the server's answer",
+        retryable=False,
+        expected="an answer of /v1/predict",
+        got=got[:300],
+        do="Is that the address of an edge-runtime door?",
+    )
 
 
 def _name(labels: tuple[str, ...], index: int) -> str:

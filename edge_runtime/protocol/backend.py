@@ -44,12 +44,15 @@ class ModelState:
         version: Of it.
         state: `READY`, `LOADING`, `UNLOADING`, `UNAVAILABLE` (v2 model repository extension).
         reason: Why it is not ready; empty when it is.
+        memory_bytes: That it takes at its peak, as its receipt measured it, or the size of its files where
+            nobody did; None: it is not loaded, or not known.
     """
 
     name: str
     version: str
     state: str
     reason: str = ""
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

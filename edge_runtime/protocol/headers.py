@@ -136,6 +136,10 @@ def of_details(details: Mapping[str, object]) -> dict[str, str]:
 
 def safe(value: str) -> str:
     """Make a text fit for a header: printable ASCII, at most 256 characters."""
+    return value if value.isascii() and value.isprintable() and len(value) <= 256 else _made_safe(value)
+
+
+def _made_safe(value: str) -> str:
     return _UNSAFE.sub("?", value)[:256]
 
 

@@ -9,6 +9,7 @@ class Limits:
 
     Args:
         body_bytes: Of a body, as it comes and again when it is decompressed.
+        body_s: Seconds that a body may take, and one more for each 64 KiB of it that came.
         elements: Of all tensors of a request together.
         tensors: Of a request.
         pixels: Of a picture, told by its header before anything is decoded.
@@ -19,6 +20,7 @@ class Limits:
     """
 
     body_bytes: int = 64 << 20
+    body_s: float = 30.0
     elements: int = 1 << 24
     tensors: int = 64
     pixels: int = 50_000_000

@@ -22,6 +22,7 @@ from edge_runtime.contract.errors import (
     StorageError,
     TooLargeError,
     UnauthorizedError,
+    UnknownAnswerError,
     UnknownModelError,
 )
 from edge_runtime.protocol.json_document import Document, is_object
@@ -55,6 +56,8 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem(InputError, "input-error", 400, 3, "INVALID_ARGUMENT", "invalid_request_error"),
     Problem(UnauthorizedError, "unauthorized-error", 401, 16, "UNAUTHENTICATED", "authentication_error"),
     Problem(RefusedError, "refused-error", 403, 7, "PERMISSION_DENIED", "permission_error"),
+    Problem(UnknownAnswerError, "unknown-answer-error", 404, 5, "NOT_FOUND", "invalid_request_error"),
+    # Behind the others of its status: it is what a 404 without a code is read as.
     Problem(UnknownModelError, "unknown-model-error", 404, 5, "NOT_FOUND", "invalid_request_error"),
     Problem(TooLargeError, "too-large-error", 413, 11, "OUT_OF_RANGE", "invalid_request_error"),
     Problem(QuotaError, "quota-error", 429, 8, "RESOURCE_EXHAUSTED", "rate_limit_error"),
@@ -138,6 +141,15 @@ def from_http(status: int, document: object, retry_after_s: float | None = None)
     known = _BY_CODE.get(str(said.get("code", "")))
     kind = known.kind if known is not None and known.status == status else _by_status(status)
     return _rebuild(kind, said, f"the server answered {status}", retry_after_s, transient=status >= 502)
+
+
+def is_known(document: object) -> bool:
+    """Tell whether an error's document names a code of this table: a server of ours wrote it.
+
+    Args:
+        document: As JSON reads it, in any form.
+    """
+    return str(_flat(document).get("code", "")) in _BY_CODE
 
 
 def from_grpc(code: int, message: str, details: object = None) -> EdgeRuntimeError:

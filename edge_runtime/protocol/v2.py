@@ -121,7 +121,7 @@ def decode_request(
     tensors = read_tensors(document, "inputs", binary, limits)
     if inputs is not None:
         check_inputs(tensors, inputs)
-    _check_finite(tensors, limits)
+    check_finite(tensors, limits)
     wanted = _wanted(document, parameters.pop("binary_data_output", False), outputs)
     priority = parameters.pop("priority", None)
     if priority is not None and (type(priority) is not int or priority < 0):
@@ -288,7 +288,12 @@ def check_inputs(tensors: Tensors, specs: Sequence[TensorSpec]) -> None:
             )
 
 
-def _check_finite(tensors: Tensors, limits: Limits) -> None:
+def check_finite(tensors: Tensors, limits: Limits) -> None:
+    """Refuse tensors that hold NaN or infinities, where the limits say so.
+
+    Raises:
+        InputError: Names the tensor, and the first such element.
+    """
     if limits.infinite:
         return
     for name, array in tensors.items():

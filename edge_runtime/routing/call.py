@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edge_runtime.contract.errors import RemoteError
+from edge_runtime.contract.errors import OverloadedError, RemoteError
 from edge_runtime.routing.retry import MEANINGS, Again, Failure
 
 
@@ -67,3 +67,18 @@ class CallError(RemoteError):
         why = meaning.why[:1].upper() + meaning.why[1:]
         super().__init__(problem, retryable=meaning.again is not Again.NO, got=got, do=do or why)
         self.failure = failure
+
+
+class NotNowError(OverloadedError):
+    """A call that did not go: a breaker is open, or the budget is used up.
+
+    Args:
+        model: Whose own breaker is open; None: none of the calls may go.
+    """
+
+    def __init__(self, model: str | None) -> None:
+        got = (
+            "an open breaker, or no budget" if model is None else f"an open breaker of model '{model}' alone"
+        )
+        super().__init__("the cloud must not be asked now", retry_after_s=1.0, got=got)
+        self.model = model

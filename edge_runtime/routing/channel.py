@@ -61,8 +61,7 @@ class Channel:
         options: Where and how.
 
     Raises:
-        ConfigError: A certificate or key cannot be read.
-        RemoteError: The library `httpx` is missing.
+        ConfigError: A certificate or key cannot be read, or the library `httpx` is missing.
     """
 
     def __init__(self, options: ChannelOptions) -> None:
@@ -310,7 +309,7 @@ def _httpx() -> Any:
         import httpx  # noqa: PLC0415 - only who asks a cloud needs it
     except ImportError as error:
         raise ConfigError(
-            "a cloud needs the library httpx",
+            "a connection to a door or a cloud needs the library httpx",
             got=str(error),
             do="Install it: pip install 'edge-runtime[web]'",
         ) from error

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from edge_runtime.contract.errors import (
     DeadlineError,
     EdgeRuntimeError,
-    OverloadedError,
     RemoteError,
     StorageError,
 )
@@ -25,12 +25,20 @@ from edge_runtime.contract.request import Request
 from edge_runtime.contract.result import Answer
 from edge_runtime.protocol import headers
 from edge_runtime.protocol.backend import Piece
-from edge_runtime.routing.breaker import Permit
-from edge_runtime.routing.call import Call, CallError, Hedge, Reply
+from edge_runtime.routing.breakers import Leave
+from edge_runtime.routing.call import Call, CallError, Hedge, NotNowError, Reply
 from edge_runtime.routing.channel import Channel
 from edge_runtime.routing.gauge import CloudGauge
 from edge_runtime.routing.openai_stream import pieces_of
-from edge_runtime.routing.outgoing import Outgoing, check, error_of, prepare, read_answer, retry_after_s
+from edge_runtime.routing.outgoing import (
+    Outgoing,
+    check,
+    error_of,
+    names_code,
+    prepare,
+    read_answer,
+    retry_after_s,
+)
 from edge_runtime.routing.reachability import is_ours
 from edge_runtime.routing.retry import Failure, RetryOptions, failure_of
 from edge_runtime.routing.retry import retry_after_s as pause_before
@@ -125,17 +133,15 @@ class CloudClient:
             EdgeRuntimeError: The cloud refused, in the class that it named.
             StorageError: It could not be written down what leaves, so nothing left.
         """
+        first = None
         if isinstance(request.value, Mapping) and self._binary and not self._binary_proven:
             first = self._try(outgoing, deadline_s, 0, hedge_after_s)
-            if first.reply is not None and first.reply.status < 300:
-                self._binary_proven = True
-                return read_answer(first.reply, outgoing.model)
-            if first.reply is not None and first.reply.status in _NO_BINARY:
-                return self._as_json(request, outgoing, deadline_s, retries)
-            if not retries:
-                raise first.said()
-            retries -= 1
-        reply = self.ask(outgoing, deadline_s, retries=retries, hedge_after_s=hedge_after_s)
+            if first.reply is not None:
+                # Who names one of our codes is ours, and has read the tensors: JSON would change nothing.
+                self._binary_proven = first.reply.status < 300 or names_code(first.reply)
+                if not self._binary_proven and first.reply.status in _NO_BINARY:
+                    return self._as_json(request, outgoing, deadline_s, retries)
+        reply = self._ask(outgoing, deadline_s, retries, hedge_after_s, first)
         return read_answer(reply, outgoing.model)
 
     def ask(
@@ -155,26 +161,7 @@ class CloudClient:
         Raises:
             EdgeRuntimeError: As for `predict`.
         """
-        attempt = 0
-        while True:
-            outcome = self._try(outgoing, deadline_s, attempt, hedge_after_s)
-            if outcome.reply is not None and outcome.failure in {None, Failure.REQUEST}:
-                return outcome.reply
-            pause_s = pause_before(
-                outcome.failure or Failure.CUT,
-                attempt,
-                options=RetryOptions(retries=retries),
-                keyed=bool(outgoing.id),
-                left_s=deadline_s - time.monotonic(),
-                dice=random.random(),  # noqa: S311 - spreads load, hides nothing
-                typical_s=(self._gauge.facts(outgoing.model).p50_ms or 0.0) / 1000,
-                asked_s=outcome.asked_s,
-            )
-            if pause_s is None:
-                raise outcome.said()
-            if self._closing.wait(pause_s):
-                raise RemoteError("the cloud", retryable=False, got="this program is closing")
-            attempt += 1
+        return self._ask(outgoing, deadline_s, retries, hedge_after_s, None)
 
     def send(self, outgoing: Outgoing, timeout_s: float) -> "Outcome":
         """Send what waited in the outbox, once.
@@ -187,7 +174,7 @@ class CloudClient:
             What became of it.
 
         Raises:
-            OverloadedError: The breaker or the budget does not let it go now.
+            NotNowError: A breaker or the budget does not let it go now.
             StorageError: As for `predict`.
         """
         return self._try(outgoing, time.monotonic() + timeout_s, 0, None, how="outbox")
@@ -208,7 +195,7 @@ class CloudClient:
         Raises:
             EdgeRuntimeError: As for `predict`; never asked again once a piece came.
         """
-        permit = self._leave(outgoing, "request")
+        leave = self._leave(outgoing, "request")
         began_s = time.monotonic()
         failure: Failure | None = Failure.CUT
         try:
@@ -223,7 +210,7 @@ class CloudClient:
             raise
         finally:
             # How long a text takes says nothing about other requests.
-            self._gauge.done(permit, began_s, failure, model=None)
+            self._gauge.done(leave, began_s, failure, tells=False)
 
     def probe(self, timeout_s: float) -> bool:
         """Find out whether the cloud itself can be reached: it repeats a number that this made up.
@@ -245,6 +232,22 @@ class CloudClient:
             return False
         return isinstance(described, dict) and "name" in described and "version" in described
 
+    def standing(self, model: str, timeout_s: float) -> str:
+        """Ask whether the cloud answers for a model.
+
+        Args:
+            model: As the cloud calls it.
+            timeout_s: For the answer.
+
+        Returns:
+            Why it does not, for a person; empty: it does.
+
+        Raises:
+            RemoteError: The cloud did not say.
+        """
+        reply = self._get(f"/v2/models/{quote(model, safe='')}/ready", timeout_s, {})
+        return "" if reply.status < 300 else str(error_of(reply))
+
     def close(self) -> None:
         """End what is under way. Idempotent."""
         self._closing.set()
@@ -259,6 +262,36 @@ class CloudClient:
         self._binary = False
         return answer
 
+    def _ask(
+        self,
+        outgoing: Outgoing,
+        deadline_s: float,
+        retries: int,
+        hedge_after_s: float | None,
+        outcome: "Outcome | None",
+    ) -> Reply:
+        """Do what `ask` says; the outcome is that of a first attempt that has been made."""
+        attempt = 0
+        while True:
+            outcome = outcome or self._try(outgoing, deadline_s, attempt, hedge_after_s)
+            if outcome.reply is not None and outcome.failure in {None, Failure.REQUEST}:
+                return outcome.reply
+            pause_s = pause_before(
+                outcome.failure or Failure.CUT,
+                attempt,
+                options=RetryOptions(retries=retries),
+                keyed=bool(outgoing.id),
+                left_s=deadline_s - time.monotonic(),
+                dice=random.random(),  # noqa: S311 - spreads load, hides nothing
+                typical_s=(self._gauge.facts(outgoing.model).p50_ms or 0.0) / 1000,
+                asked_s=outcome.asked_s,
+            )
+            if pause_s is None:
+                raise outcome.said()
+            if self._closing.wait(pause_s):
+                raise RemoteError("the cloud", retryable=False, got="this program is closing")
+            attempt, outcome = attempt + 1, None
+
     def _get(self, path: str, timeout_s: float, said: dict[str, str]) -> Reply:
         return self._channel.exchange(Call("GET", path, headers=said), time.monotonic() + timeout_s)
 
@@ -271,7 +304,7 @@ class CloudClient:
         how: str = "",
     ) -> "Outcome":
         """Make one call, with its hedge."""
-        permit = self._leave(outgoing, how or ("retry" if attempt else "request"))
+        leave = self._leave(outgoing, how or ("retry" if attempt else "request"))
         began_s = time.monotonic()
         hedge = None
         if hedge_after_s is not None:
@@ -295,25 +328,23 @@ class CloudClient:
                 return Outcome(None, failure, CallError(failure, problem, got=said))
             return Outcome(reply, failure, None)
         finally:
-            self._gauge.done(permit, began_s, failure, model=outgoing.model)
+            self._gauge.done(leave, began_s, failure)
 
-    def _leave(self, outgoing: Outgoing, how: str) -> Permit:
+    def _leave(self, outgoing: Outgoing, how: str) -> Leave:
         """Ask for leave, and write down what leaves."""
-        permit = self._gauge.acquire(len(outgoing.body), outgoing.tokens)
-        if permit is None:
-            raise OverloadedError(
-                "the cloud must not be asked now", retry_after_s=1.0, got="an open breaker, or no budget"
-            )
+        leave = self._gauge.acquire(outgoing.model, len(outgoing.body), outgoing.tokens)
+        if leave is None:
+            raise NotNowError(outgoing.model if self._gauge.shuts_out(outgoing.model) else None)
         try:
             self._leaving(outgoing, how, self._channel.url)
         except BaseException:
-            self._gauge.cancelled(permit)
+            self._gauge.cancelled(leave)
             raise
-        return permit
+        return leave
 
     def _may_hedge(self, outgoing: Outgoing) -> bool:
         """Say whether a second call may go; runs in the channel's own thread."""
-        if not self._gauge.spend_hedge(len(outgoing.body), outgoing.tokens):
+        if not self._gauge.spend_hedge(outgoing.model, len(outgoing.body), outgoing.tokens):
             return False
         try:
             self._leaving(outgoing, "hedge", self._channel.url)

@@ -1,4 +1,4 @@
-"""What a request holds, for the rule of what may never leave: as its maker says, and what it plainly is.
+"""What a request or an answer holds, for the rule of what may never leave: what is said and what plainly is.
 
 Looks at no pixel and reads no text. Whatever can carry a text counts as one: tensors of strings, parameters,
 and names that nobody here has checked.
@@ -10,6 +10,14 @@ import numpy as np
 
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.request import Prompt, Request
+from edge_runtime.contract.result import (
+    Classification,
+    Detections,
+    Embedding,
+    Entities,
+    Generation,
+    TextClassification,
+)
 from edge_runtime.contract.route import DataClass
 
 _VIDEO = frozenset({DataClass.VIDEO})
@@ -41,6 +49,25 @@ def contents(
     """
     held = _value(request, kind)
     return held if DataClass.TEXT in held or not _carries_text(request, outputs) else held | _TEXT
+
+
+def answer_contents(value: object, request_id: str) -> frozenset[DataClass]:
+    """Say what an answer holds.
+
+    Labels and boxes are none of the classes of data, the vector of a text is an `embedding`, and tensors of a
+    model that nobody here knows may be anything that went in. An id that is more than a name is a text.
+
+    Args:
+        value: What the model found.
+        request_id: Of the request, as it would be told along.
+    """
+    if isinstance(value, Detections | Classification | TextClassification):
+        held = frozenset[DataClass]()
+    elif isinstance(value, Generation | Entities):
+        held = _TEXT
+    else:
+        held = frozenset({DataClass.EMBEDDING}) if isinstance(value, Embedding) else _ANYTHING
+    return held | _TEXT if _is_text(request_id) else held
 
 
 def _value(request: Request, kind: str | None) -> frozenset[DataClass]:

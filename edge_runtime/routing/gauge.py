@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge_runtime.routing.breaker import Breaker, BreakerOptions, BreakerState, Permit
+from edge_runtime.routing.breaker import BreakerOptions, BreakerState
+from edge_runtime.routing.breakers import Breakers, Leave
 from edge_runtime.routing.budget import HourlyBudget
 from edge_runtime.routing.facts import CloudFacts
 from edge_runtime.routing.hedge import HedgeBudget
 from edge_runtime.routing.latency import LatencyWindow
 from edge_runtime.routing.reachability import Reachability, ReachabilityOptions
-from edge_runtime.routing.retry import MEANINGS, Failure
+from edge_runtime.routing.retry import MEANINGS, Failure, Whose
 
 _ENOUGH = 20
 """Calls before a p95 means anything."""
@@ -37,7 +38,7 @@ class GaugeStatus:
 
     Args:
         online: Whether it can be reached.
-        breaker: Of the circuit breaker.
+        breaker: Of the endpoint's circuit breaker.
         calls: Made, retries and hedges included.
         failures: Of them.
         hedges: Second calls beside a slow first one.
@@ -45,7 +46,8 @@ class GaugeStatus:
         bytes_left: Of the hour's budget; None: no limit.
         tokens_left: Likewise.
         switches: How often it came and went.
-        breaker_opened: How often the breaker opened.
+        breaker_opened: How often a breaker opened, the endpoint's or a model's.
+        model_breakers: Of the models whose own breakers are not closed.
     """
 
     online: bool
@@ -58,6 +60,7 @@ class GaugeStatus:
     tokens_left: float | None
     switches: int
     breaker_opened: int
+    model_breakers: Mapping[str, BreakerState]
 
 
 class CloudGauge:
@@ -67,7 +70,7 @@ class CloudGauge:
         probe_every_s: Between probes while nothing else tells.
         bytes_per_hour: That requests may take; None: no limit.
         tokens_per_hour: Likewise.
-        breaker: When the breaker opens.
+        breaker: When a breaker opens.
         clock: Monotonic seconds.
         dice: Uniform in [0, 1).
     """
@@ -85,7 +88,7 @@ class CloudGauge:
         self._clock = clock
         self._dice = dice
         self._lock = threading.Lock()
-        self._breaker = Breaker(breaker)
+        self._breakers = Breakers(breaker)
         options = ReachabilityOptions(probe_every_s=probe_every_s)
         self._reach = Reachability(options, clock(), dice())
         self._latencies: dict[str, LatencyWindow] = {}
@@ -104,24 +107,25 @@ class CloudGauge:
         """Say how the cloud is doing now, for a decision.
 
         Args:
-            model: Whose latencies, as the cloud calls it.
+            model: Whose, as the cloud calls it.
         """
         now_s = self._clock()
         with self._lock:
             latency = self._latencies.get(model)
             return CloudFacts(
                 reachable=self._reach.online,
-                breaker=self._breaker.state(now_s),
+                breaker=self._breakers.state(model, now_s),
                 p50_ms=latency and latency.quantile_ms(0.5, now_s),
                 p95_ms=latency and latency.quantile_ms(0.95, now_s, at_least=_ENOUGH),
                 tokens_left=None if self._tokens is None else self._tokens.left(now_s),
                 bytes_left=None if self._bytes is None else self._bytes.left(now_s),
             )
 
-    def acquire(self, size_bytes: int, tokens: int) -> Permit | None:
+    def acquire(self, model: str, size_bytes: int, tokens: int) -> Leave | None:
         """Ask for leave for one call, and pay for it.
 
         Args:
+            model: As the cloud calls it.
             size_bytes: That it takes.
             tokens: That it takes, estimated.
 
@@ -134,56 +138,63 @@ class CloudGauge:
                 budget is not None and budget.left(now_s) < amount
                 for budget, amount in ((self._bytes, size_bytes), (self._tokens, tokens))
             )
-            permit = None if short else self._breaker.acquire(now_s)
-            if permit is not None:
+            leave = None if short else self._breakers.acquire(model, now_s)
+            if leave is not None:
                 self._calls += 1
                 self._charge(size_bytes, tokens, now_s)
-            return permit
+            return leave
+
+    def shuts_out(self, model: str) -> bool:
+        """Say whether a model's own breaker is what keeps calls from going; others may go."""
+        now_s = self._clock()
+        with self._lock:
+            shut = {BreakerState.OPEN, BreakerState.PROBING}
+            return self._breakers.endpoint(now_s) not in shut and self._breakers.state(model, now_s) in shut
 
     def charge(self, size_bytes: int, tokens: int) -> None:
         """Pay for what has been spent already: an answer's tokens, a second call."""
         with self._lock:
             self._charge(size_bytes, tokens, self._clock())
 
-    def done(self, permit: Permit, began_s: float, failure: Failure | None, *, model: str | None) -> None:
+    def done(self, leave: Leave, began_s: float, failure: Failure | None, *, tells: bool = True) -> None:
         """Report what became of a call.
 
         Args:
-            permit: Of the call.
+            leave: Of the call.
             began_s: Monotonic seconds.
             failure: What went wrong; None: nothing.
-            model: Whose latency it tells, as the cloud calls it; None: nobody's.
+            tells: Whether it says how long the model takes.
         """
         now_s = self._clock()
         took_s = now_s - began_s
         meaning = None if failure is None else MEANINGS[failure]
         with self._lock:
-            ok = meaning is None or not meaning.cloud_failed
-            self._failures += not ok
-            self._breaker.done(permit, now_s, ok=ok, took_s=took_s, dice=self._dice())
+            self._failures += meaning is not None and meaning.opens is not Whose.NOBODY
+            self._breakers.done(leave, now_s, failure, took_s=took_s, dice=self._dice())
             if failure is not Failure.TIMEOUT or took_s >= _PATIENCE_S:
                 # A caller in a hurry says nothing about the network.
                 reached = meaning is None or not meaning.offline
                 self._reach.heard(now_s, reached=reached, dice=self._dice())
-            if model is not None and failure in {None, Failure.TIMEOUT}:
+            if tells and failure in {None, Failure.TIMEOUT}:
                 # What was given up took at least as long; leaving it out would make a slow cloud look fast.
-                self._latencies.setdefault(model, LatencyWindow(most=_CALLS_KEPT)).add(took_s * 1000, now_s)
+                window = self._latencies.setdefault(leave.name, LatencyWindow(most=_CALLS_KEPT))
+                window.add(took_s * 1000, now_s)
 
-    def cancelled(self, permit: Permit) -> None:
+    def cancelled(self, leave: Leave) -> None:
         """Report that a call was given up before it said anything about the cloud."""
         with self._lock:
-            self._breaker.cancelled(permit)
+            self._breakers.cancelled(leave)
 
     def earn_hedge(self) -> None:
         """Count a first call, which earns a share of a second one."""
         with self._lock:
             self._hedges.earn()
 
-    def spend_hedge(self, size_bytes: int, tokens: int) -> bool:
+    def spend_hedge(self, model: str, size_bytes: int, tokens: int) -> bool:
         """Ask for leave for a second call beside a slow first one, and pay for it."""
         now_s = self._clock()
         with self._lock:
-            if self._breaker.state(now_s) is not BreakerState.CLOSED or not self._hedges.spend():
+            if self._breakers.state(model, now_s) is not BreakerState.CLOSED or not self._hedges.spend():
                 return False
             self._calls += 1
             self._charge(size_bytes, tokens, now_s)
@@ -211,7 +222,7 @@ class CloudGauge:
             medians = {name: window.quantile_ms(0.5, now_s) for name, window in self._latencies.items()}
             return GaugeStatus(
                 online=self._reach.online,
-                breaker=self._breaker.state(now_s),
+                breaker=self._breakers.endpoint(now_s),
                 calls=self._calls,
                 failures=self._failures,
                 hedges=self._hedges.sent,
@@ -219,7 +230,8 @@ class CloudGauge:
                 bytes_left=None if self._bytes is None else self._bytes.left(now_s),
                 tokens_left=None if self._tokens is None else self._tokens.left(now_s),
                 switches=self._reach.changes,
-                breaker_opened=self._breaker.times_opened,
+                breaker_opened=self._breakers.times_opened,
+                model_breakers=self._breakers.models(now_s),
             )
 
     def _charge(self, size_bytes: int, tokens: int, now_s: float) -> None:

@@ -6,10 +6,13 @@ Opens no file and chooses no variant: `edge_runtime.runtime.models` does.
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.errors import EdgeRuntimeError, EngineError, InputError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.request import Prompt, Value
@@ -54,6 +57,10 @@ class Predicts(Protocol):
         ...
 
 
+PredictWhile = Callable[[Any, Callable[[], None] | None], Any]
+"""What a model has beside `predict` that may take several runs for one value: see `ValuePredictor`."""
+
+
 class Streams(Protocol):
     """A model that generates."""
 
@@ -76,6 +83,8 @@ class Opened:
         session: Tensors in and out.
         peak_bytes: Memory it needs at its peak, as measured; its file's size where nobody measured.
         receipt_ms: What its receipt says of one run; None: nothing.
+        source: Where it came from; None: nobody said.
+        engine: What runs it.
     """
 
     bundle: str
@@ -87,6 +96,8 @@ class Opened:
     session: Runs
     peak_bytes: int
     receipt_ms: float | None = None
+    source: ModelBundle | None = None
+    engine: str = ""
 
 
 _TAKES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
@@ -129,7 +140,11 @@ class Local:
         self._why_not = why_not
         self._workers = workers or os.cpu_count() or 1
         self._lock = threading.Lock()
-        self._running = 0
+        self._inside: Counter[int] = Counter()
+        """Requests that an opened model is answering, by its identity."""
+        self._leaving: dict[int, Callable[[], None]] = {}
+        self.tap: Callable[[Value], None] | None = None
+        """Is shown every value that was answered; must not keep anybody."""
         known = {} if opened is None or opened.receipt_ms is None else {opened.variant: opened.receipt_ms}
         self._speed = LocalPredictor(known)
 
@@ -151,17 +166,24 @@ class Local:
         why_not = ""
         if version is not None and version != opened.version:
             why_not = f"the device has version {opened.version}, not {version}"
-        running = self._running
+        running = self._inside[id(opened)]
         predicted_ms = self._speed.predict_ms(opened.variant, running, now_s, workers=self._workers)
         return LocalFacts(self._needs_bytes, self._budget_bytes, running, predicted_ms, why_not)
 
-    def predict(self, value: Value, outputs: Sequence[str] | None = None) -> tuple[Any, float]:
+    def predict(
+        self,
+        value: Value,
+        outputs: Sequence[str] | None = None,
+        between: Callable[[], None] | None = None,
+    ) -> tuple[Any, float]:
         """Answer a value.
 
         Args:
             value: What the model's task takes; or its own tensors, which every model takes that does not
                 generate.
             outputs: Of tensors: those wanted; None: all.
+            between: Where a value takes several runs: called before each further one, and raises where the
+                answer is worth nothing any more.
 
         Returns:
             The result, and how sure the model is.
@@ -171,20 +193,19 @@ class Local:
             EngineError: The engine failed, or the model is not open.
             BundleError: The model's output is not what its task declares.
         """
-        opened = self._ready()
         began_s = time.monotonic()
-        with self._lock:
-            self._running += 1
-        try:
+        with self._lent() as opened:
             if isinstance(value, Mapping):
                 return self._run(opened, value, outputs), 1.0
             takes, called = _TAKES[opened.kind]
             if not isinstance(value, takes):
-                raise InputError(f"model '{self.name}'", expected=called, got=_called(value))
-            found = opened.predictor.predict(value)
-        finally:
-            with self._lock:
-                self._running -= 1
+                path = isinstance(value, str) and takes is Picture
+                do = "Give a picture's file as pathlib.Path(…), not as a string" if path else None
+                raise InputError(f"model '{self.name}'", expected=called, got=_called(value), do=do)
+            in_parts: PredictWhile | None = getattr(opened.predictor, "predict_while", None)
+            found = in_parts(value, between) if in_parts else opened.predictor.predict(value)
+        if (tap := self.tap) is not None:
+            tap(value)
         now_s = time.monotonic()
         with self._lock:
             self._speed.add(opened.variant, (now_s - began_s) * 1000, now_s)
@@ -197,19 +218,31 @@ class Local:
             InputError: The model generates nothing, or the prompt is none.
             EngineError: The engine failed, or the model is not open.
         """
-        opened = self._ready()
-        begin = getattr(opened.predictor, "stream", None)
-        if begin is None:
-            raise InputError(
-                f"model '{self.name}'", expected="a model that generates text", got=f"a {opened.kind} model"
-            )
-        with self._lock:
-            self._running += 1
-        try:
+        with self._lent() as opened:
+            begin = getattr(opened.predictor, "stream", None)
+            if begin is None:
+                raise InputError(
+                    f"model '{self.name}'",
+                    expected="a model that generates text",
+                    got=f"a {opened.kind} model",
+                )
             yield from begin(prompt)
-        finally:
-            with self._lock:
-                self._running -= 1
+
+    def swap(self, other: "Local", left: Callable[[], None]) -> None:
+        """Become what another one is; who is being answered is answered by what was open until now.
+
+        Args:
+            other: With an opened model.
+            left: Called once when nobody is answered by the old model any more, perhaps by who was.
+        """
+        with self._lock:
+            old = self.opened
+            self.adopt(other)
+            busy = old is not None and self._inside[id(old)] > 0
+            if busy:
+                self._leaving[id(old)] = left
+        if not busy:
+            left()
 
     def adopt(self, other: "Local") -> None:
         """Become what another one is: the model was opened again."""
@@ -223,6 +256,24 @@ class Local:
         if opened is not None:
             self._why_not = "the model was closed"
             opened.predictor.close()
+
+    @contextmanager
+    def _lent(self) -> Generator[Opened]:
+        """Give the opened model, which nobody closes meanwhile because of another version."""
+        with self._lock:
+            opened = self._ready()
+            self._inside[id(opened)] += 1
+        left: Callable[[], None] | None = None
+        try:
+            yield opened
+        finally:
+            with self._lock:
+                self._inside[id(opened)] -= 1
+                if not self._inside[id(opened)]:
+                    del self._inside[id(opened)]
+                    left = self._leaving.pop(id(opened), None)
+            if left is not None:
+                left()
 
     def _ready(self) -> Opened:
         if self.opened is None:

@@ -180,6 +180,14 @@ def error_of(reply: Reply) -> EdgeRuntimeError:
     return problems.from_http(max(400, reply.status), document, retry_after_s(reply))
 
 
+def names_code(reply: Reply) -> bool:
+    """Tell whether a reply is an error that names one of our codes, as only our own servers do."""
+    try:
+        return problems.is_known(json.loads(reply.body or b"{}"))
+    except (ValueError, RecursionError):
+        return False
+
+
 def retry_after_s(reply: Reply) -> float | None:
     """Give the seconds of the header `Retry-After`; None where it has none, or a date."""
     try:

@@ -44,45 +44,59 @@ class Again(StrEnum):
     NO = "no"
 
 
+class Whose(StrEnum):
+    """Whose breaker counts a failure."""
+
+    NOBODY = "nobody's"
+    MODEL = "the model's"
+    """The cloud is there and this model failed, or took too long: others may do well."""
+    ENDPOINT = "the endpoint's"
+    """Nobody got as far as a model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What a failure means.
 
     Args:
         again: Whether to send the request again.
-        cloud_failed: Whether the breaker counts it as a failure of the cloud.
+        opens: Whose breaker counts it.
         offline: Whether it counts against being online.
         why: For a person.
     """
 
     again: Again
-    cloud_failed: bool
+    opens: Whose
     offline: bool
     why: str
 
 
 MEANINGS: Mapping[Failure, Meaning] = {
-    Failure.UNREACHABLE: Meaning(Again.YES, True, True, "nothing was sent; networks come back in seconds"),
+    Failure.UNREACHABLE: Meaning(
+        Again.YES, Whose.ENDPOINT, True, "nothing was sent; networks come back in seconds"
+    ),
     Failure.UNTRUSTED: Meaning(
-        Again.NO, True, True, "a wrong certificate stays wrong; somebody may be listening"
+        Again.NO, Whose.ENDPOINT, True, "a wrong certificate stays wrong; somebody may be listening"
     ),
     Failure.NOT_OURS: Meaning(
-        Again.NO, True, True, "it goes on until somebody logs in; the probe notices when it ends"
+        Again.NO, Whose.ENDPOINT, True, "it goes on until somebody logs in; the probe notices when it ends"
     ),
-    Failure.TIMEOUT: Meaning(Again.WITH_KEY, True, True, "the cloud may have done the work already"),
-    Failure.CUT: Meaning(Again.WITH_KEY, True, True, "the cloud may have done the work already"),
+    Failure.TIMEOUT: Meaning(Again.WITH_KEY, Whose.MODEL, True, "the cloud may have done the work already"),
+    Failure.CUT: Meaning(Again.WITH_KEY, Whose.ENDPOINT, True, "the cloud may have done the work already"),
     Failure.OVERLOADED: Meaning(
-        Again.YES, True, False, "it did nothing and says when to come back (Retry-After)"
+        Again.YES, Whose.MODEL, False, "it did nothing and says when to come back (Retry-After)"
     ),
     Failure.GATEWAY: Meaning(
-        Again.WITH_KEY, True, False, "it may have reached the cloud before the gateway gave up"
+        Again.WITH_KEY, Whose.ENDPOINT, False, "it may have reached the cloud before the gateway gave up"
     ),
-    Failure.SERVER: Meaning(Again.WITH_KEY, True, False, "it may pass, and may have been done in part"),
+    Failure.SERVER: Meaning(
+        Again.WITH_KEY, Whose.MODEL, False, "it may pass, and may have been done in part"
+    ),
     Failure.QUOTA: Meaning(
-        Again.NO, False, False, "more requests make it worse; the device's budget is for this"
+        Again.NO, Whose.NOBODY, False, "more requests make it worse; the device's budget is for this"
     ),
-    Failure.UNAUTHORIZED: Meaning(Again.NO, False, False, "the same token is refused again"),
-    Failure.REQUEST: Meaning(Again.NO, False, False, "the same request is wrong again"),
+    Failure.UNAUTHORIZED: Meaning(Again.NO, Whose.NOBODY, False, "the same token is refused again"),
+    Failure.REQUEST: Meaning(Again.NO, Whose.NOBODY, False, "the same request is wrong again"),
 }
 """By failure. A wrong request is the caller's fault: it neither opens the breaker nor means offline."""
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from edge_runtime.contract.errors import (
@@ -43,6 +44,7 @@ from edge_runtime.tasks.confidence import confidence_of
 
 _HERE_AGAIN = (EngineError, BundleError, TooLargeError)
 """What the cloud may do better than the device. A wrong input is wrong there, too."""
+_NOT_DONE = Decision(Route.REFUSE, Reason.DEADLINE, "the text was not done")
 
 
 class Router:
@@ -200,8 +202,7 @@ class Router:
 
     def _later(self, asked: "_Asked") -> Facts:
         """Give the facts of now."""
-        facts, far, now_s = asked.facts, self._far, self._clock()
-        left_s = asked.deadline_s - now_s
+        facts, far, left_s = asked.facts, self._far, asked.deadline_s - self._clock()
         cloud = None if far is None or facts.cloud is None else far.gauge.facts(asked.model.cloud_model)
         return replace(facts, cloud=cloud, deadline_left_s=left_s)
 
@@ -268,7 +269,7 @@ class Router:
         opened = None if local is None else local.opened
         if local is None or opened is None:
             raise EngineError(f"model '{asked.model.name}'", expected="one that is open here", got="none")
-        return opened, *local.predict(asked.request.value, asked.outputs)
+        return opened, *local.predict(asked.request.value, asked.outputs, partial(self._in_time, asked))
 
     def _answer(
         self, asked: "_Asked", opened: Opened, value: Any, confidence: float, decision: Decision
@@ -307,10 +308,7 @@ class Router:
                 f"model '{asked.model.name}'", expected="a prompt, and a model", got="no such model here"
             )
         for piece in local.stream(value):
-            if self._clock() > asked.deadline_s:
-                raise refusal(
-                    asked.model.name, Decision(Route.REFUSE, Reason.DEADLINE, "the text was not done")
-                )
+            self._in_time(asked)
             if isinstance(piece, Generation):
                 yield Piece("", self._answer(asked, opened, piece, confidence_of(piece), decision))
             else:
@@ -370,6 +368,10 @@ class Router:
         if self._far is None:
             raise RefusedError("the cloud", expected="one", got="none is configured")
         return self._far
+
+    def _in_time(self, asked: "_Asked") -> None:
+        if self._clock() > asked.deadline_s:
+            raise refusal(asked.model.name, _NOT_DONE)
 
     def _timed(self, asked: "_Asked", answer: Answer[Any]) -> Answer[Any]:
         return replace(answer, latency_ms=(self._clock() - asked.began_s) * 1000)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from edge_runtime.contract.errors import OverloadedError, StorageError
 from edge_runtime.contract.route import DataClass
 from edge_runtime.protocol import headers, json_document, v2
-from edge_runtime.routing.call import Reply
+from edge_runtime.routing.call import NotNowError, Reply
 from edge_runtime.routing.cloud_client import Outcome
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.outgoing import Outgoing
@@ -50,7 +50,8 @@ class Sender:
         outbox: What is owed.
         client: To the cloud.
         online: Whether the cloud can be reached, as far as is known; while it cannot, nothing is tried.
-        on_late: Called with each late answer, from the sender's thread, at least once each.
+        on_late: Called with each late answer, from the sender's thread, at least once each; again after a
+            StorageError.
         gate: What may leave by the settings of now, whatever those said when it was put into the outbox.
         on_withheld: Called with what may not, and why, before it is put aside; raises if it cannot be noted.
         options: How fast what failed is sent again.
@@ -149,7 +150,8 @@ class Sender:
         try:
             outcome = self._client.send(outgoing, self._timeout_s)
         except OverloadedError as error:
-            self._pause(owed, away=True, asked_s=error.retry_after_s, said=str(error))
+            alone = isinstance(error, NotNowError) and error.model is not None
+            self._pause(owed, away=not alone, asked_s=error.retry_after_s, said=str(error))
             return
         reply, failure = outcome.reply, outcome.failure
         if failure is None and reply is not None:
@@ -204,6 +206,8 @@ class Sender:
             for one in late:
                 try:
                     self._on_late(one)
+                except StorageError:
+                    raise  # it could not be kept: told again
                 except Exception:
                     log.exception("the callback for the late answer to %s failed", one.key)
             self._outbox.told([one.key for one in late])
@@ -224,6 +228,7 @@ def pack(outgoing: Outgoing, kind: Kind, stream: str, local: object = None) -> P
         local: What the device itself answered, to compare with; a JSON document.
     """
     note = {
+        "asked": stream,
         "model": outgoing.model,
         "reason": outgoing.reason,
         "redacted": sorted(outgoing.redacted),

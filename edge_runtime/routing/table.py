@@ -104,11 +104,11 @@ def judge_table() -> Iterator[str]:
 
 def retry_table() -> Iterator[str]:
     """Write what each failure means as a Markdown table."""
-    yield "| failure | sent again | opens the breaker | means offline | why |"
+    yield "| failure | sent again | counts for the breaker of | means offline | why |"
     yield "|---|---|---|---|---|"
     for failure, meaning in MEANINGS.items():
-        counts, offline = ("yes" if each else "no" for each in (meaning.cloud_failed, meaning.offline))
-        yield f"| `{failure}` | {meaning.again} | {counts} | {offline} | {meaning.why} |"
+        offline = "yes" if meaning.offline else "no"
+        yield f"| `{failure}` | {meaning.again} | {meaning.opens} | {offline} | {meaning.why} |"
 
 
 def _cell(decision: Decision) -> str:

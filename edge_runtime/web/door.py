@@ -50,7 +50,7 @@ class Door:
         self._access = access or Access()
         self._admit = admit
         self._otherwise = otherwise
-        self._lookout = Lookout()
+        self._lookout = Lookout(limits.body_s)
         ways = [
             *TensorRoutes(backend, limits).ways(),
             *PredictRoutes(backend, limits, late or NoLateAnswers()).ways(),

@@ -4,7 +4,6 @@ Knows no route and no protocol of models.
 """
 
 import asyncio
-import os
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
@@ -77,6 +76,7 @@ class Exchange:
 
     __slots__ = (
         "_began_s",
+        "_cut",
         "_lookout",
         "_receive",
         "_send",
@@ -102,6 +102,7 @@ class Exchange:
         self.metadata = Metadata()
         self.id = ""
         self.replying = False
+        self._cut = False
 
     def read_metadata(self) -> None:
         """Read what the caller says beside its request.
@@ -110,7 +111,7 @@ class Exchange:
             InputError: A header is not of its form.
         """
         self.metadata = headers.read(self.headers)
-        self.id = self.metadata.id or os.urandom(16).hex()
+        self.id = self.metadata.id or self._lookout.new_id()
 
     @property
     def spent_s(self) -> float:
@@ -145,18 +146,23 @@ class Exchange:
 
     async def _read(self, limit_bytes: int) -> bytes:
         parts: list[bytes] = []
-        size = 0
-        while True:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise Gone
-            part: bytes = event.get("body", b"")
-            size += len(part)
-            if size > limit_bytes:
-                raise TooLargeError("body", expected=f"at most {limit_bytes} bytes", got=f"{size} or more")
-            parts.append(part)
-            if not event.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        reading = self._lookout.reading()
+        try:
+            with reading:
+                while True:
+                    event = await self._receive()
+                    if event["type"] == "http.disconnect":
+                        raise Gone
+                    part: bytes = event.get("body", b"")
+                    reading.size += len(part)
+                    if reading.size > limit_bytes:
+                        got = f"{reading.size} or more"
+                        raise TooLargeError("body", expected=f"at most {limit_bytes} bytes", got=got)
+                    parts.append(part)
+                    if not event.get("more_body", False):
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            self._cut = reading.late
 
     def watch(self) -> Watch:
         """Cancel the running task when the caller goes away, within a `with` block."""
@@ -186,6 +192,8 @@ class Exchange:
         told = [(b"content-type", kind), more]
         if self.id:
             told.append((b"x-request-id", self.id.encode()))
+        if self._cut:  # nobody reads on in a body that was given up
+            told.append((b"connection", b"close"))
         told += [(name.encode(), value.encode("latin-1")) for name, value in extra.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": told})
 

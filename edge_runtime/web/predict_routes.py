@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge_runtime.contract.errors import InputError, TooLargeError, UnknownModelError
+from edge_runtime.contract.errors import InputError, TooLargeError, UnknownAnswerError
 from edge_runtime.contract.request import Prompt, Request
 from edge_runtime.contract.result import Answer
 from edge_runtime.protocol import answers, headers, json_document, openai
@@ -102,6 +102,14 @@ class PredictRoutes:
         if kind.startswith("image/") or picture.is_picture(body):
             seen = await asyncio.to_thread(picture.decode, body, self._limits.pixels)
             return await self._one(exchange, request_for(exchange, model, seen, version=version))
+        if kind.startswith("multipart/"):
+            raise InputError(
+                "header Content-Type",
+                expected="application/json with a text or a prompt, or image/jpeg (png, …) with the picture's"
+                " bytes as the body",
+                got=headers.safe(kind)[:80],
+                do="Send the file's bytes alone: curl -H 'Content-Type: image/jpeg' --data-binary @x.jpg",
+            )
         document = json_document.read_object(body)
         given = [key for key in _KEYS if document.get(key) is not None]
         if len(given) != 1:
@@ -122,7 +130,7 @@ class PredictRoutes:
         """Fetch a late answer."""
         found = await self._late.find(request_id)
         if found is None:
-            raise UnknownModelError(
+            raise UnknownAnswerError(
                 f"answer '{headers.safe(request_id)[:128]}'",
                 expected="the id of a request whose answer comes later",
                 got="an id nothing is known of",

@@ -11,6 +11,7 @@ from edge_runtime.protocol.json_document import Document
 from edge_runtime.web.exchange import Reply, Stream
 
 _NAME = "{"
+_MOST_FOUND, _LONGEST_FOUND = 512, 256
 Handler = Callable[..., Awaitable[Reply | Stream]]
 
 
@@ -50,6 +51,7 @@ class Table:
 
     def __init__(self, ways: Sequence[Way]) -> None:
         self.ways = tuple(ways)
+        self._found: dict[tuple[str, str], tuple[Way, list[str]]] = {}
         self._index: dict[tuple[int, str], list[tuple[tuple[str, ...], Way]]] = {}
         for way in ways:
             parts = tuple(way.path.split("/")[1:])
@@ -63,6 +65,18 @@ class Table:
             The route and the named parts of the path; or the methods that the path has, none if there is no
             such path.
         """
+        known = self._found.get((method, path))
+        if known is not None:
+            return known
+        found = self._look(method, path)
+        if not isinstance(found, frozenset):
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            if len(path) <= _LONGEST_FOUND:  # callers write paths
+                self._found[method, path] = found
+        return found
+
+    def _look(self, method: str, path: str) -> tuple[Way, list[str]] | frozenset[str]:
         parts = path.split("/")[1:]
         wanted = "GET" if method == "HEAD" else method
         methods: set[str] = set()

@@ -113,6 +113,8 @@ class Server:
         try:
             family = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0][0]
             listener = socket.socket(family, socket.SOCK_STREAM)
+            # Accepted sockets inherit it; asyncio sets it only where the protocol was named.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 if os.name == "posix":  # elsewhere it would let two servers share a port
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

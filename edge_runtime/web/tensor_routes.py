@@ -15,6 +15,7 @@ from edge_runtime.protocol import headers, json_document, v2
 from edge_runtime.protocol.backend import Backend, ModelDescription, ModelState, VersionLoader
 from edge_runtime.protocol.json_document import Document, kind_of
 from edge_runtime.protocol.limits import Limits
+from edge_runtime.protocol.v2_heads import Heads
 from edge_runtime.web import schemas
 from edge_runtime.web.asking import request_for
 from edge_runtime.web.exchange import Exchange, Reply
@@ -25,6 +26,7 @@ from edge_runtime.web.tally import Tally
 _OCTETS = b"application/octet-stream"
 _EXTENSIONS = ["binary_tensor_data", "model_repository", "parameters", "statistics"]
 READY = "READY"
+LOADING = "LOADING"
 
 
 class TensorRoutes:
@@ -39,6 +41,7 @@ class TensorRoutes:
         self._backend = backend
         self._limits = limits
         self._tally = Tally()
+        self._heads = Heads(limits)
 
     def ways(self) -> list[Way]:
         """List the routes."""
@@ -115,7 +118,16 @@ class TensorRoutes:
         )
 
     async def model_ready(self, _: Exchange, model: str, version: str | None = None) -> Reply:
-        """Say that a model answers; 404 where it does not."""
+        """Say whether a model answers; 503 while it is being loaded, 404 where nobody wants it to."""
+        states = [s for s in self._backend.index() if s.name == model and version in {None, s.version}]
+        loading = next((state for state in states if state.state == LOADING), None)
+        if loading is not None and not any(state.state == READY for state in states):
+            document = {"name": loading.name, "version": loading.version, "ready": False}
+            return Reply(json_document.write(document), 503)
+        if not states:
+            self._backend.describe(
+                model, version
+            )  # says that it is unknown, or that the list is not read yet
         state = ready_state(self._backend, model, version)
         return _json({"name": state.name, "version": state.version, "ready": True})
 
@@ -152,8 +164,8 @@ class TensorRoutes:
     ) -> tuple[v2.InferRequest, Request]:
         length = v2.header_length_of(exchange.headers.get(v2.HEADER_LENGTH), len(body))
         # A model that is served behind this door may not be known here: whoever runs it compares.
-        asked = v2.decode_request(
-            body, length, inputs=found.inputs or None, outputs=found.outputs or None, limits=self._limits
+        asked = self._heads.decode_request(
+            body, length, inputs=found.inputs or None, outputs=found.outputs or None
         )
         request = request_for(
             exchange,

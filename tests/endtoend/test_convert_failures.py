@@ -111,20 +111,28 @@ def started(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_gives_one_document_and_its_code(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "kind", "message"),
+    [
+        (signal.SIGINT, 130, "KeyboardInterrupt", "interrupted"),
+        (signal.SIGTERM, 143, "SystemExit", "ended by SIGTERM"),
+    ],
+)
+def test_a_signal_gives_one_document_and_its_code(
+    place: Path, number: signal.Signals, code: int, kind: str, message: str
+) -> None:
     (place / "net.py").write_text(NET, "utf-8")
     text = RECIPE.replace("tests.simulators.tiny_models:Classifier", "net.py:hang")
     (place / "hang.yaml").write_text(text, "utf-8")
+    (place / "hangs").unlink(missing_ok=True)
     process = started("", place / "hang.yaml", "--out", place / "hung", "--cache", place / "cache", "--json")
     while not (place / "hangs").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(out) == {
-        "error": {"type": "KeyboardInterrupt", "message": "interrupted", "exit_code": 130}
-    }
+    assert process.returncode == code
+    assert json.loads(out) == {"error": {"type": kind, "message": message, "exit_code": code}}
     assert "Traceback" not in err
     assert not (place / "hung").exists()
 

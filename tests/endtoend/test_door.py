@@ -199,18 +199,26 @@ def test_a_model_that_is_not_loaded_says_why(client: httpx.Client) -> None:
     assert client.get("/v2/models/sums/ready").json() == {"name": "sums", "version": "1", "ready": True}
     for path, got in (
         ("spare", "UNAVAILABLE unloaded"),
-        ("nobody", "an unknown name"),
+        ("nobody", "nobody"),
         ("sums/versions/2", "2"),
     ):
         answer = client.get(f"/v2/models/{path}/ready")
         assert (answer.status_code, error(answer)["got"]) == (404, got)
 
 
+def test_a_form_is_told_what_is_taken(client: httpx.Client) -> None:
+    answer = client.post("/v1/predict/shapes", files={"file": ("a.png", grey(4, 4, 9), "image/png")})
+    assert answer.status_code == 400
+    told = error(answer)
+    assert told["got"].startswith("multipart/form-data") and "bytes alone" in told["do"]
+
+
 def test_late_answers(client: httpx.Client) -> None:
     assert client.get("/v1/answers/done").json()["result"]["kind"] == "text-classification"
     soon = client.get("/v1/answers/soon")
     assert (soon.status_code, soon.json()) == (202, {"id": "soon", "state": "awaited"})
-    assert client.get("/v1/answers/never").status_code == 404
+    never = client.get("/v1/answers/never")
+    assert (never.status_code, error(never)["code"]) == (404, "unknown-answer-error")
 
 
 def test_failures_have_their_status(client: httpx.Client) -> None:

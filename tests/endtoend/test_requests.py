@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from edge_runtime import Runtime, connect
-from edge_runtime.contract.errors import InputError, RefusedError, UnauthorizedError, UnknownModelError
+from edge_runtime.contract.errors import (
+    InputError,
+    RefusedError,
+    UnauthorizedError,
+    UnknownAnswerError,
+    UnknownModelError,
+)
 from edge_runtime.contract.result import TextClassification, Values
 from edge_runtime.contract.route import Reason, Route
 from edge_runtime.routing.sending import SendingOptions
@@ -145,7 +151,7 @@ def test_stopped_requests_are_still_answered_started_the_outbox_drains(
                 answer = client.late(one)
                 assert answer is not None
                 assert (answer.decision.route, label(answer.value)) == (Route.CLOUD, "negative")
-            with pytest.raises(UnknownModelError):
+            with pytest.raises(UnknownAnswerError):
                 client.late("never asked")
         status = edge.status().cloud
         assert status is not None

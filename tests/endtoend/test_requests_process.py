@@ -123,9 +123,15 @@ def test_check_says_what_a_door_a_cloud_and_their_models_are_like(folder: Path) 
         store.write_text(CASCADE % cloud.url)
         code, report, _ = command("check", store, "--json")
         assert code == 3  # the threshold is not calibrated yet
-        (folder / "samples.csv").write_text("text,label\ngood,positive\nbad,negative\nrude,negative\n")
+        (folder / "samples.csv").write_text("text,label\n" + "good,positive\nbad,negative\n" * 25)
         assert command(*calibrating(folder), "--accuracy", "0.9")[0] == 0
         code, report, _ = command("check", store, "--json")
+        assert [place["note"] for place in report["places"]] == ["", ""]
+        cloud.lacks.add("large")
+        code, lacking, _ = command("check", store, "--json")
+        assert (code, lacking["places"][1]["problem"]) == (0, "")
+        assert lacking["places"][1]["note"] == "it does not answer for 'large' now: no such model"
+        assert "ok, but" in command("check", store)[1]
     assert code == 0
     sentiment, huge = report["routes"]
     assert (sentiment["variant"], sentiment["problem"]) == ("onnx-fp32", "")
@@ -147,11 +153,11 @@ def calibrating(folder: Path) -> tuple[object, ...]:
 def test_a_threshold_is_calibrated_and_explained(folder: Path) -> None:
     (folder / "store.yaml").write_text(CASCADE % "http://127.0.0.1:9")
     rows = [("good", "positive"), ("bad", "negative"), ("rude", "negative"), ("kind", "positive")]
-    (folder / "samples.csv").write_text("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows * 5))
+    (folder / "samples.csv").write_text("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows * 15))
     code, found, _ = command(*calibrating(folder), "--budget", "0.5", "--json")
     assert code == 0
     chosen = found["calibration"]["chosen"]
-    assert (chosen["share"], chosen["accuracy"], found["calibration"]["samples"]) == (0.5, 1.0, 20)
+    assert (chosen["share"], chosen["accuracy"], found["calibration"]["samples"]) == (0.5, 1.0, 60)
     assert "Written to" in command(*calibrating(folder), "--budget", "0.5")[1]
     explain = ("route", "explain", folder / "store.yaml", "--model", "sentiment", "--facts")
     code, found, _ = command(*explain, "confidence=0.55", "--json")
@@ -191,7 +197,16 @@ def test_facts_that_are_none_are_said(folder: Path, facts: str, message: str) ->
     [
         ("text,label\ngood,\n", "expected `label`, `cloud`, or --ask-cloud"),
         ("words,label\ngood,positive\n", "expected `text` or `image`"),
-        ("text,label\n", "expected at least one, got none"),
+        ("text,label\n", "expected at least 50, got 0"),
+        ("text,label\n" + "good,positive\n" * 49, "expected at least 50, got 49"),
+        (
+            "text,label\ngood,positve\n",
+            "expected one of negative, positive, got positve. Did you mean 'positive'?",
+        ),
+        (
+            "text,label,cloud\ngood,positive,fine\n",
+            "sample 1: `cloud`: expected one of negative, positive, got fine",
+        ),
     ],
 )
 def test_samples_that_are_none_are_said(folder: Path, samples: str, message: str) -> None:
@@ -203,14 +218,29 @@ def test_samples_that_are_none_are_said(folder: Path, samples: str, message: str
 
 
 def test_the_cloud_labels_samples_that_have_no_label(folder: Path) -> None:
-    (folder / "samples.jsonl").write_text('{"text": "good"}\n{"text": "bad"}\n')
+    (folder / "samples.jsonl").write_text('{"text": "good"}\n{"text": "bad"}\n' * 25)
     with cloud_of(answers("negative")) as cloud:
         (folder / "store.yaml").write_text(CASCADE % cloud.url)
         arguments = [*calibrating(folder)[:-1], folder / "samples.jsonl"]
         code, found, _ = command(*arguments, "--accuracy", "1", "--ask-cloud", "--json")
     assert code == 0
     assert found["calibration"]["chosen"]["share"] == 1.0  # "good" is wrong here, and as sure as "bad"
-    assert len(cloud.seen) == 2
+    assert len(cloud.seen) == 50
+    log = (folder / "state" / "audit-calibration.jsonl").read_text().splitlines()
+    assert {json.loads(line)["why"] for line in log} == {"calibration"}
+
+
+def test_calibrating_goes_on_beside_a_device_that_runs(folder: Path) -> None:
+    with cloud_of(answers("negative")) as cloud:
+        (folder / "store.yaml").write_text(
+            (CASCADE % cloud.url).replace("threshold_file: threshold.json, ", "")
+        )
+        (folder / "samples.jsonl").write_text('{"text": "good"}\n{"text": "bad"}\n' * 25)
+        arguments = [*calibrating(folder)[:-1], folder / "samples.jsonl", "--out", folder / "new.json"]
+        with Runtime(folder / "store.yaml") as runtime:
+            code, found, _ = command(*arguments, "--accuracy", "1", "--ask-cloud", "--json")
+            assert runtime.predict("sentiment", "good").value.labels
+    assert (code, found["calibration"]["samples"]) == (0, 50)
 
 
 @pytest.fixture

@@ -39,12 +39,12 @@ class Process:
         return self.process.wait(PATIENCE_S)
 
 
-def command(bundles: Path, *more: str) -> tuple[str, ...]:
+def command(bundles: Path | str, *more: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "edge_runtime", "serve", "--bundles", str(bundles), *more)
 
 
 @contextmanager
-def serving(bundles: Path, *more: str, port: int = 0) -> Generator[Process, None, None]:
+def serving(bundles: Path | str, *more: str, port: int = 0) -> Generator[Process, None, None]:
     asked = command(bundles, "--port", str(port), "--grpc-port", "0", "--json", *more)
     with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
         assert process.stdout is not None

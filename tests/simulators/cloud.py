@@ -91,6 +91,8 @@ class Cloud:
     leaving: threading.Event = field(default_factory=threading.Event)
     probes: int = 0
     echoes: bool = True
+    lacks: set[str] = field(default_factory=set[str])
+    """Models that it does not have."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -124,6 +126,8 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
             key = self.headers.get("x-request-id", "")
             answer = cloud.does(cloud, Seen(self.path, key, {}, b"")) if not cloud.echoes else None
             status, headers, body = answer or (200, {"x-request-id": key}, b"{}")
+            if any(self.path == f"/v2/models/{model}/ready" for model in cloud.lacks):
+                status, body = 404, b'{"error": "no such model"}'
             self._send(status, headers, body)
 
         def do_POST(self) -> None:

@@ -312,8 +312,8 @@ def test_the_breaker_opens_and_the_budget_ends(side: Any) -> None:
             one.ask()
         assert len(cloud.seen) == came
     poor = CloudGauge(bytes_per_hour=10)
-    assert poor.acquire(11, 0) is None
-    assert poor.acquire(10, 0) is not None
+    assert poor.acquire("m", 11, 0) is None
+    assert poor.acquire("m", 10, 0) is not None
     assert poor.facts("m").bytes_left == 0
 
 

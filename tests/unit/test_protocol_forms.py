@@ -278,6 +278,25 @@ def test_what_is_no_answer_is_a_remote_error(change: dict[str, Any]) -> None:
         answers.parse(document)
 
 
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"predictions": [1], "model": "m"}, "a document with predictions, model, and without result, route"),
+        ({}, "a document with nothing, and without result"),
+        ({"result": [1]}, "an array of 1 as `result`"),
+        ({"result": {"kind": "poem"}}, "a `result` whose `kind` is 'poem'"),
+        ({"result": {"kind": "embedding"}}, "a `result` of kind embedding, in which `vector` is missing"),
+    ],
+)
+def test_a_foreign_document_is_said_with_its_place(document: dict[str, Any], said: str) -> None:
+    if "result" in document:
+        whole = answers.document_of(Answer(VALUES["generation"], LOCAL, "m", "3", "int8", 1.0, 1.0), "r")
+        document = whole | document
+    with pytest.raises(RemoteError) as told:
+        answers.parse(document)
+    assert said in str(told.value)
+
+
 def test_a_value_of_no_task() -> None:
     with pytest.raises(EngineError, match="got str"):
         answers.result_of("a text")

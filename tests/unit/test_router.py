@@ -31,7 +31,7 @@ from edge_runtime.routing.outgoing import Outgoing
 from edge_runtime.routing.parcel import Kind
 from edge_runtime.routing.policy import Mode, Policy, Return
 from edge_runtime.routing.routed import Redaction
-from tests.simulators.far_side import Asked, Model, World
+from tests.simulators.far_side import Asked, Model, World, classified
 
 Make = Callable[..., World]
 CASCADE = Policy(Mode.CASCADE, threshold=0.85)
@@ -84,6 +84,31 @@ def test_what_is_too_long_here_and_unknown_there_is_too_long(world: Make) -> Non
         one.ask()
     with pytest.raises(TooLargeError, match="8 tokens"):
         list(one.router.generate(Request("id", "m", Prompt("a text"))))
+
+
+class Long(Model):
+    """Takes three runs for a text, a second each."""
+
+    runs = 0
+    world: World
+
+    def predict_while(self, value: Any, between: Callable[[], None]) -> Any:
+        for self.runs in (1, 2, 3):
+            self.world.clock_s += 1.0
+            between()
+        return classified(0.9)
+
+
+@pytest.mark.parametrize(("timeout_s", "runs"), [(10.0, 3), (1.5, 2)])
+def test_nothing_goes_on_for_a_text_whose_time_is_over(world: Make, timeout_s: float, runs: int) -> None:
+    model = Long()
+    model.world = world(policy=Policy(), model=model)
+    if runs == 3:
+        assert model.world.ask(timeout_s=timeout_s).decision.route is Route.LOCAL
+    else:
+        with pytest.raises(DeadlineError):
+            model.world.ask(timeout_s=timeout_s)
+    assert model.runs == runs
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -205,9 +230,9 @@ def test_the_device_keeps_time_to_answer_after_all(world: Make) -> None:
     local = one.router.model("m").local
     assert local is not None
     local._speed.add("int8", 400.0, one.clock_s)
-    permit = one.gauge.acquire(0, 0)
-    assert permit is not None
-    one.gauge.done(permit, __import__("time").monotonic(), None, model="large")
+    leave = one.gauge.acquire("large", 0, 0)
+    assert leave is not None
+    one.gauge.done(leave, __import__("time").monotonic(), None)
     answer = one.ask(timeout_s=2.0)
     assert (answer.decision.route, answer.decision.reason) == (Route.LOCAL, Reason.CLOUD_FAILED)
     assert one.client.deadlines_s == [pytest.approx(1000 + 2.0 - 0.6)]

@@ -15,7 +15,15 @@ from edge_runtime.routing.hedge import HedgeBudget, hedge_after_s
 from edge_runtime.routing.latency import LatencyWindow, LocalPredictor
 from edge_runtime.routing.policy import Mode, Policy
 from edge_runtime.routing.reachability import Reachability, ReachabilityOptions, is_ours
-from edge_runtime.routing.retry import MEANINGS, Again, Failure, RetryOptions, failure_of, retry_after_s
+from edge_runtime.routing.retry import (
+    MEANINGS,
+    Again,
+    Failure,
+    RetryOptions,
+    Whose,
+    failure_of,
+    retry_after_s,
+)
 
 # --- the breaker --------------------------------------------------------------------------------------------
 
@@ -185,7 +193,7 @@ def test_what_a_status_tells_of(status, failure):
 def test_every_failure_has_a_meaning_and_a_wrong_request_is_not_the_clouds_fault():
     assert set(MEANINGS) == set(Failure)
     for failure in (Failure.REQUEST, Failure.UNAUTHORIZED, Failure.QUOTA):
-        assert not MEANINGS[failure].cloud_failed
+        assert MEANINGS[failure].opens is Whose.NOBODY
         assert not MEANINGS[failure].offline
     # Each row that lets a request go twice although it may have been done asks for a key.
     for failure in (Failure.TIMEOUT, Failure.CUT, Failure.SERVER, Failure.GATEWAY):

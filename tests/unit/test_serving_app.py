@@ -148,16 +148,22 @@ def test_a_model_that_is_being_loaded_is_worth_waiting_for(bundles: Path) -> Non
         app = make_app(ServeSettings(str(bundles)))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8009") as client:
+            assert (await client.get("/v2/models/scale/ready")).status_code == 503  # nothing is read yet
             starting = asyncio.create_task(app.start())
             while not app.front.index():
                 await asyncio.sleep(0)
             for path, body in ((INFER, ASKED), ("/v1/embeddings", {"model": "scale", "input": "a"})):
                 got = await client.post(path, json=body)
                 assert (got.status_code, got.headers["retry-after"]) == (503, "1"), got.text
+            got = await client.get("/v2/models/scale/ready")
+            assert (got.status_code, got.json()["ready"]) == (503, False)
+            assert (await client.get("/v2/models/scale/versions/9/ready")).status_code == 404
+            assert (await client.get("/v2/models/nobody/ready")).status_code == 404
             got = await client.post("/v2/models/nobody/infer", json=ASKED)
             assert got.status_code == 404 and got.json()["got"] == "nobody"
             await starting
             assert await answer(client) == [2, 4, 6, 8]
+            assert (await client.get("/v2/models/scale/ready")).json()["ready"] is True
         await app.stop()
 
     asyncio.run(run())
@@ -283,6 +289,8 @@ def test_metrics_have_names_units_and_bounded_labels(bundles: Path) -> None:
         assert page["edge_batch_rows_sum"][model] == 3
         assert page["edge_queue_duration_seconds_count"][model] == 3
         assert page["edge_model_loaded"][model] == 1
+        (file,) = (bundles / "scale-3").rglob("*.onnx")
+        assert page["edge_model_memory_bytes"][model] == file.stat().st_size  # it has no receipt
         assert page["edge_requests_in_flight"][()] == 1  # this one
         assert page["process_resident_memory_bytes"][()] > 2**20
 
