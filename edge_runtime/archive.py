@@ -38,6 +38,10 @@ _RESERVED = frozenset('<>:"|?*')
 """Windows has no file of such a name; a colon names a drive or a stream."""
 
 
+class UnsafeArchiveError(BundleError):
+    """An archive is not merely damaged: it would write outside its folder, or fill the disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a packed bundle.
@@ -177,7 +181,7 @@ def _called(part: Path, title: str) -> Generator[None]:
         )
         if title not in problem:
             problem = f"{title}: {problem}"
-        raise BundleError(problem, expected=expected or None, got=got or None, do=error.do) from error
+        raise type(error)(problem, expected=expected or None, got=got or None, do=error.do) from error
 
 
 class _Limits:
@@ -193,7 +197,7 @@ class _Limits:
         self.total = sum(self._left.values())
         ratio = self.total / packed if packed else 0
         if self.total > MAX_BYTES or (self.total > _SMALL_BYTES and ratio > _MAX_RATIO):
-            raise BundleError(
+            raise UnsafeArchiveError(
                 f"{title}: says it holds {self.total:,} bytes",
                 expected=f"at most {MAX_BYTES:,}, and {_MAX_RATIO} times its packed size",
                 got=f"{ratio:,.0f} times its packed size",
@@ -227,7 +231,7 @@ class _Limits:
         """Count bytes of a file."""
         self._left[owner] -= count
         if self._left[owner] < 0:
-            raise BundleError(
+            raise UnsafeArchiveError(
                 f"{self._title}: '{name}' is longer than its manifest says",
                 do="Do not unpack it: it is damaged, or a zip bomb",
             )
@@ -247,7 +251,7 @@ def _checked_names(entries: Iterable[Entry], title: str) -> dict[str, Entry]:
         elif why is None and (str(folded) in folders or above & files):
             why = "is a file and a folder"
         if why is not None:
-            raise BundleError(f"{title}: the name {entry.name!r} {why}", do="Do not unpack it")
+            raise UnsafeArchiveError(f"{title}: the name {entry.name!r} {why}", do="Do not unpack it")
         files.add(str(folded))
         folders |= above
         found[entry.name] = entry
@@ -313,8 +317,11 @@ def _entries(file: zipfile.ZipFile, archive: Path) -> list[Entry]:
         mode = info.external_attr >> 16
         why = ""
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
-            why = "is a symbolic link or a device, not a file"
-        elif info.flag_bits & 0x1:
+            raise UnsafeArchiveError(
+                f"archive {archive}: '{info.filename}' is a symbolic link or a device, not a file",
+                do="Do not unpack it",
+            )
+        if info.flag_bits & 0x1:
             why = "is encrypted"
         elif info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             why = "is compressed in a way that is not deflate"

@@ -5,7 +5,7 @@ pictures are cheaper together than alone.
 """
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from statistics import median
 from typing import Any, Generic, TypeVar, cast
@@ -152,7 +152,12 @@ def batch_that_pays(taken_s: Mapping[int, float]) -> int:
     return best if taken_s[best] / best <= _PAYS * taken_s[1] else 1
 
 
-def run_rows(session: Session, tensors: Tensors, at_once: int | None = None) -> Tensors:
+def run_rows(
+    session: Session,
+    tensors: Tensors,
+    at_once: int | None = None,
+    between: Callable[[], None] | None = None,
+) -> Tensors:
     """Run a model on rows: together where it takes any number of them, one by one where it takes one only.
 
     Args:
@@ -161,6 +166,7 @@ def run_rows(session: Session, tensors: Tensors, at_once: int | None = None) -> 
             run once.
         at_once: So many rows together at most, so that a long text does not take memory without a bound;
             None: all.
+        between: Called before each further run; raises where the answer is worth nothing any more.
 
     Returns:
         As `Session.run`, with as many rows.
@@ -174,10 +180,11 @@ def run_rows(session: Session, tensors: Tensors, at_once: int | None = None) -> 
     size = 1 if takes == {1} else at_once if at_once and takes == {None} else count
     if counts or count <= size:
         return session.run(tensors)
-    parts = [
-        session.run({name: array[first : first + size] for name, array in tensors.items()})
-        for first in range(0, count, size)
-    ]
+    parts: list[Tensors] = []
+    for first in range(0, count, size):
+        if first and between is not None:
+            between()
+        parts.append(session.run({name: array[first : first + size] for name, array in tensors.items()}))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -216,8 +223,21 @@ class ValuePredictor:
             BundleError: The model's output is not what its task declares.
             EngineError: The engine failed, gave no numbers, or is closed.
         """
+        return self.predict_while(value, None)
+
+    def predict_while(self, value: Any, between: Callable[[], None] | None) -> Any:
+        """Answer one value as `predict`, asking before each further run whether anybody waits still.
+
+        Args:
+            value: A picture, a text, or tensors, as the task has it.
+            between: Raises where the answer is worth nothing any more; None: it always is.
+
+        Raises:
+            EdgeRuntimeError: As `predict`.
+        """
         tensors, undo = self.task.preprocess(value)
-        return self.task.postprocess(run_rows(self.session, tensors, self._rows_at_once), undo)
+        found = run_rows(self.session, tensors, self._rows_at_once, between)
+        return self.task.postprocess(found, undo)
 
     def warm_up(self) -> Any:
         """Answer the sample once; see `Predictor.warm_up`."""
@@ -257,7 +277,23 @@ class GenerationPredictor:
         Raises:
             EdgeRuntimeError: As `stream`.
         """
-        *_, last = self.stream(value)
+        return self.predict_while(value, None)
+
+    def predict_while(self, value: Prompt | str, between: Callable[[], None] | None) -> Generation:
+        """Generate a text as `predict`, asking after each token whether anybody waits still.
+
+        Args:
+            value: A prompt; a string is a prompt without wishes.
+            between: Raises where the text is worth nothing any more; None: it always is.
+
+        Raises:
+            EdgeRuntimeError: As `stream`.
+        """
+        last: str | Generation = ""
+        with closing(self.stream(value)) as pieces:
+            for last in pieces:
+                if between is not None and not isinstance(last, Generation):
+                    between()
         return cast("Generation", last)
 
     def stream(self, value: Prompt | str) -> Generator[str | Generation]:

@@ -73,6 +73,7 @@ class Arbiter:
 
     def __init__(self, rollouts: Iterable[Rollout] = ()) -> None:
         self._rollouts: dict[str, Rollout] = {}
+        self._added = 0
         self._ages: dict[str, tuple[int, int]] = {}
         self._live: dict[str, bool] = {}
         self._of: dict[str, list[Rollout]] = {}
@@ -89,10 +90,36 @@ class Arbiter:
 
     def add(self, rollout: Rollout) -> None:
         """Take in a rollout that is newer than all others here, with the devices it has."""
-        self._ages[rollout.id] = (rollout.deployment.counter, len(self._rollouts))
+        self._ages[rollout.id] = (rollout.deployment.counter, self._added)
+        self._added += 1
         self._rollouts[rollout.id] = rollout
         for device in rollout.devices:
             self._claim(rollout, device)
+
+    def __contains__(self, rollout: str) -> bool:
+        return rollout in self._rollouts
+
+    def of(self, device: str) -> tuple[Rollout, ...]:
+        """Give the rollouts that have a device."""
+        return tuple(self._of.get(device, ()))
+
+    def drop(self, rollout: str) -> None:
+        """Forget a rollout that sends nothing any more, and that no older one here has to mind.
+
+        Args:
+            rollout: Its id.
+        """
+        gone = self._rollouts.pop(rollout)
+        del self._ages[rollout]
+        self._live.pop(rollout, None)
+        for device in gone.devices:
+            others = [each for each in self._of[device] if each is not gone]
+            if others:
+                self._of[device] = others
+                self._fresh.add(device)
+            else:
+                del self._of[device]
+                self._fresh.discard(device)
 
     def see(self, device: str, now_s: float, *, online: bool) -> None:
         """Tell every rollout of a device whether it is online.

@@ -10,24 +10,28 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import psutil
 
+from edge_runtime.agent.adoption import Adoption
+from edge_runtime.agent.camera_models import CameraModels
 from edge_runtime.agent.changes import Changes, compare
 from edge_runtime.agent.memory import share_arenas
-from edge_runtime.agent.models import bundle_of, open_settings_model
 from edge_runtime.agent.outlets import Outlets
-from edge_runtime.agent.plans import LOW_SCORE, camera_plan
-from edge_runtime.bundle import ModelBundle
+from edge_runtime.agent.plans import camera_plan
+from edge_runtime.agent.running import Member, Running
+from edge_runtime.agent.state_lock import StateLock
+from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, ConfigError, EdgeRuntimeError, EngineError
 from edge_runtime.contract.event import CameraStateChanged, event_id
+from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
-from edge_runtime.contract.task import TaskSpec
 from edge_runtime.local_model import LocalModel, this_device
-from edge_runtime.predict import measure_batches
-from edge_runtime.settings import AgentSettings, check_labels
+from edge_runtime.runtime.bundles import Bundles, bundles_of
+from edge_runtime.settings import AgentSettings, FleetSettings, check_labels, load_with
 from edge_runtime.video.plan import CameraPlan
 from edge_runtime.video.runtime import VideoRuntime
 
@@ -40,47 +44,119 @@ LOOK_EVERY_S = 0.25
 """How often the agent looks whether it is through, and says how it is doing."""
 
 
+def join_fleet(settings: FleetSettings, agent: Running) -> Member:
+    """Make an agent the device of a fleet that its enrolment says; nothing is started yet.
+
+    Raises:
+        ConfigError: The device is not enrolled, or the extra `fleet` is not installed.
+        StorageError: The journal of its updates cannot be read.
+    """
+    # Its libraries are an extra, and cost memory.
+    try:
+        from edge_runtime.agent.membership import Membership  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"the settings have a fleet, and it cannot be joined here ({error})",
+            do="Install what it needs: pip install 'edge-runtime[fleet]'",
+        ) from error
+    return Membership(settings, agent)
+
+
 class Agent:
     """One store's cameras, models, sinks and door, running from the moment it is made.
 
     Args:
         settings: What to run.
+        store: The file that they came from; None: there is none, so that a fleet cannot send others.
+        join: Makes it one of the fleet that they name.
+        trouble: Why it does not run as it should; empty: it does.
 
     Raises:
         EdgeRuntimeError: Nothing can run: no model opens, a label is none of its model's, a sink cannot
             be made, the door's address is taken.
     """
 
-    def __init__(self, settings: AgentSettings) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: Path | None = None,
+        join: Callable[[FleetSettings, Running], Member] = join_fleet,
+        *,
+        trouble: str = "",
+    ) -> None:
         self._settings = settings
+        self._store = store
+        self._changing = threading.RLock()
+        """Held by whoever changes what runs: settings, versions, commands."""
         self._started_s = time.monotonic()
         self._cpu_s = time.process_time()
         self._process = psutil.Process()
         self._epoch = _epoch()
-        self._models: dict[str, LocalModel] = {}
-        self._tasks: dict[str, TaskSpec] = {}
-        self.problems: dict[str, BundleError | EngineError] = {}
-        """Models that did not open, and why."""
+        self._trouble = trouble
+        self.wants_restart = False
+        """Whether `run` ended because settings of a fleet need another agent."""
+        self._later: tuple[str, ...] = ()
+        """Blocks of settings that wait for a restart."""
         self._failed: dict[str, CameraStatus] = {}
         # Workers run side by side, one a core: a library's own threads below them only get in the way.
         cv2.setNumThreads(1)
         share_arenas()
         with ExitStack() as opened:
             self._profile = this_device(settings.profile)
-            self._open_models(opened)
+            if settings.fleet is not None:
+                lock = StateLock(settings.fleet.folder, "fleet.folder", "updates.lock")
+                opened.callback(lock.close)
+            self._bundles = bundles_of(settings)
+            self._models = CameraModels(self._profile, self._bundles, self._workers())
+            opened.callback(self._models.close)
+            self._models.open_all(settings)
             self._outlets = Outlets(settings)
             opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
                 workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
             )
             opened.callback(self._runtime.close)
-            self._requests = _open_requests(settings, self._models)
+            self._requests = _open_requests(settings, self._models.opened, self._outlets)
             if self._requests is not None:
                 opened.callback(self._requests.close)
+            self.adoption = Adoption(self._bundles, self._models, self._runtime, self._requests)
             plans = {name: self._plan(settings, name) for name in settings.cameras}
             for name, plan in plans.items():
                 self._start(name, plan)
+            self._fleet = None if settings.fleet is None else join(settings.fleet, self)
+            if self._fleet is not None:
+                opened.callback(self._fleet.close)
+                self._fleet.start()
             self._opened = opened.pop_all()
+
+    @property
+    def _stays(self) -> bool:
+        """Whether it goes on when every recording has ended: somebody asks it, or sends it more."""
+        return self._requests is not None or self._fleet is not None
+
+    @property
+    def settings(self) -> AgentSettings:
+        """What runs now."""
+        return self._settings
+
+    @property
+    def profile(self) -> DeviceProfile:
+        """This device."""
+        return self._profile
+
+    @property
+    def bundles(self) -> Bundles:
+        """What opens bundles here."""
+        return self._bundles
+
+    def last_frame(self, camera: str) -> Frame | None:
+        """Give the newest frame of a camera that was looked at; None: there is none, or no such camera."""
+        return self._runtime.last_frame(camera)
+
+    @property
+    def problems(self) -> Mapping[str, BundleError | EngineError]:
+        """Models that did not open, and why."""
+        return self._models.problems
 
     def run(
         self,
@@ -99,7 +175,9 @@ class Agent:
             The last status.
         """
         try:
-            while not stop.is_set() and not (self._requests is None and self._runtime.finished()):
+            while (
+                not stop.is_set() and not self.wants_restart and (self._stays or not self._runtime.finished())
+            ):
                 status = self.status()
                 self._outlets.report(status)
                 if on_status is not None:
@@ -116,7 +194,7 @@ class Agent:
         """Go on with new settings: cameras come, go and change; those that are the same notice nothing.
 
         Args:
-            wanted: The new settings. What they change besides cameras waits for a restart.
+            wanted: The new settings. What they change besides cameras and routes waits for a restart.
 
         Returns:
             What was done, and what waits.
@@ -124,21 +202,87 @@ class Agent:
         Raises:
             EdgeRuntimeError: They are wrong; nothing has changed.
         """
-        changes = compare(self._settings, wanted)
-        settings = changes.settings
-        check_labels(settings, self._tasks)
-        # A moment of a camera that starts anew must not share an id with one from before.
-        self._epoch = _epoch()
-        plans = {name: self._plan(settings, name) for name in (*changes.added, *changes.replaced)}
-        leaving = (*changes.removed, *changes.replaced)
+        with self._changing:
+            changes = compare(self._settings, wanted)
+            settings = changes.settings
+            check_labels(settings, self._models.tasks)
+            # A moment of a camera that starts anew must not share an id with one from before.
+            self._epoch = _epoch()
+            plans = {name: self._plan(settings, name) for name in (*changes.added, *changes.replaced)}
+            if changes.routed and self._requests is not None:
+                self._requests.reroute(settings)
+                self._outlets.reroute(settings)
+            self._settings, self._later = settings, changes.later
+            self._replace(plans, (*changes.removed, *changes.replaced))
+        return changes
+
+    def check(self, wanted: AgentSettings) -> None:
+        """Say what `apply` would refuse, and change nothing.
+
+        Raises:
+            ConfigError: They are wrong.
+        """
+        with self._changing:
+            changes = compare(self._settings, wanted)
+            check_labels(changes.settings, self._models.tasks)
+            for name in (*changes.added, *changes.replaced):
+                self._plan(changes.settings, name)
+
+    def load(self, sent: Path | None) -> AgentSettings:
+        """Read the store's file again, with settings of the fleet in place of its own.
+
+        Args:
+            sent: Those settings; None: the file alone.
+
+        Raises:
+            ConfigError: They are wrong, or this agent has no file.
+        """
+        if self._store is None:
+            raise ConfigError("settings from a fleet", expected="an agent started from a file", got="none")
+        return load_with(self._store, sent)
+
+    def restart_soon(self) -> None:
+        """End `run`: what has changed takes another agent. Whoever runs this one starts that."""
+        self.wants_restart = True
+
+    def restart(self, camera: str | None = None) -> None:
+        """Open a camera's source anew, tracks and counts with it; None: of all.
+
+        Raises:
+            ConfigError: There is no such camera.
+        """
+        with self._changing:
+            if camera is not None and camera not in self._settings.cameras:
+                known = ", ".join(sorted(self._settings.cameras)) or "none"
+                raise ConfigError(f"camera '{camera}'", expected=f"one of {known}", got=camera)
+            names = tuple(self._settings.cameras) if camera is None else (camera,)
+            self._epoch = _epoch()
+            self._replace({name: self._plan(self._settings, name) for name in names}, names)
+
+    def adopt(self, bundle: str) -> None:
+        """Answer with the version of a bundle, and with the labels, that are in use by now.
+
+        Args:
+            bundle: The name in its manifest.
+
+        Raises:
+            EdgeRuntimeError: It does not open; what answered goes on.
+        """
+        with self._changing:
+            for name in self.adoption.users(self._settings, bundle):
+                late = self.adoption.adopt(
+                    self._settings, name, lambda camera: self._plan(self._settings, camera)
+                )
+                self._replace({camera: self._plan(self._settings, camera) for camera in late}, late)
+
+    def _replace(self, plans: Mapping[str, CameraPlan | None], leaving: tuple[str, ...]) -> None:
+        """Stop cameras, and start others."""
         self._runtime.remove(*leaving)
         for name in leaving:
             self._failed.pop(name, None)
-        self._settings = settings
-        self._outlets.watch(settings.cameras, away=leaving)
+        self._outlets.watch(self._settings.cameras, away=leaving)
         for name, plan in plans.items():
             self._start(name, plan)
-        return changes
 
     def _try(self, wanted: AgentSettings) -> None:
         try:
@@ -160,13 +304,15 @@ class Agent:
         Returns:
             The last status.
         """
+        if self._fleet is not None:
+            self._fleet.close()  # first: it changes what runs
         self._runtime.close()
         facts = {
             "Device profile": self._profile.title,
             **{
                 f"Model {name}": f"{model.bundle.manifest.name} {model.bundle.manifest.version},"
                 f" {model.choice.variant} on {model.choice.engine} ({model.session.provider})"
-                for name, model in self._models.items()
+                for name, model in self._models.opened.items()
             },
         }
         with self._opened:
@@ -183,6 +329,9 @@ class Agent:
             cpu_cores=(time.process_time() - self._cpu_s) / uptime_s,
             rss_bytes=self._process.memory_info().rss,
             requests=None if self._requests is None else self._requests.status(),
+            fleet=None if self._fleet is None else self._fleet.status(),
+            later=self._later,
+            trouble=self._trouble,
         )
 
     def _workers(self) -> int:
@@ -191,53 +340,10 @@ class Agent:
         threads = max(model.engine.threads for model in self._settings.models.values())
         return max(1, (os.cpu_count() or 1) // threads)
 
-    def _open_models(self, opened: ExitStack) -> None:
-        """Open every model; those that fail cost only the cameras that use them.
-
-        Raises:
-            EdgeRuntimeError: Not one opens.
-        """
-        bundles: dict[str, ModelBundle] = {}
-        # Where there is a door, models that no camera uses are the runtime's, within its memory budget.
-        watched = {camera.model for camera in self._settings.cameras.values()}
-        for name, wanted in self._settings.models.items():
-            if not wanted.here or (self._settings.door is not None and name not in watched):
-                continue
-            try:
-                bundles[name] = bundle_of(wanted)
-            except BundleError as error:
-                self._fail(name, error)
-        self._tasks = {name: bundle.manifest.task for name, bundle in bundles.items()}
-        check_labels(self._settings, self._tasks)
-        for name, bundle in bundles.items():
-            try:
-                model = open_settings_model(
-                    self._settings.models[name],
-                    bundle,
-                    self._profile,
-                    min_score=LOW_SCORE,
-                    callers=self._workers(),
-                )
-                opened.callback(model.predictor.close)
-                model.predictor.warm_up()
-                if sum(camera.model == name for camera in self._settings.cameras.values()) > 1:
-                    model.predictor.batch = measure_batches(model.predictor)
-            except (BundleError, EngineError) as error:
-                self._fail(name, error)
-                continue
-            log.info("model '%s': %s on %s", name, model.choice.variant, model.session.provider)
-            self._models[name] = model
-        if self.problems and not self._models and self._settings.door is None:
-            raise next(iter(self.problems.values()))
-
-    def _fail(self, name: str, error: BundleError | EngineError) -> None:
-        log.error("model '%s': %s", name, error)
-        self.problems[name] = error
-
     def _plan(self, settings: AgentSettings, name: str) -> CameraPlan | None:
         """Plan a camera; None where its model did not open."""
         used = settings.cameras[name].model
-        model = self._models.get(used)
+        model = self._models.opened.get(used)
         if model is None:
             if used not in self.problems:
                 raise ConfigError(
@@ -270,14 +376,16 @@ class Agent:
         self._outlets.publish((event,))
 
 
-def _open_requests(settings: AgentSettings, models: Mapping[str, LocalModel]) -> "Requests | None":
+def _open_requests(
+    settings: AgentSettings, models: Mapping[str, LocalModel], outlets: Outlets
+) -> "Requests | None":
     """Open the door and the runtime behind it; None where the settings want no door."""
     if settings.door is None:
         return None
     # A store of cameras alone does not pay for a server.
     from edge_runtime.agent.requests import Requests  # noqa: PLC0415
 
-    return Requests(settings, models)
+    return Requests(settings, models, outlets.answer if outlets.wants_answers else None)
 
 
 def _epoch() -> str:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from edge_runtime.settings import AgentSettings
+from edge_runtime.settings import AgentSettings, ModelSettings, RouteSettings
 
 _AT_START = (
     *("site", "state_dir", "profile", "workers", "sinks"),
-    *("door", "cloud", "outbox", "memory_budget_mb"),
+    *("door", "cloud", "outbox", "memory_budget_mb", "fleet", "bundles"),
 )
 """Blocks that are read once."""
 
@@ -16,10 +16,11 @@ class Changes:
     """What to do, and what cannot be done without a restart.
 
     Args:
-        settings: What runs afterwards: the new cameras with everything else as it is.
+        settings: What runs afterwards: the new cameras and routes with everything else as it is.
         added: Cameras to start.
         removed: Cameras to stop.
         replaced: Cameras to stop and to start again with their new settings.
+        routed: Models whose requests are routed by other rules.
         later: What differs and takes a restart, as places in the file.
     """
 
@@ -27,6 +28,7 @@ class Changes:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     replaced: tuple[str, ...]
+    routed: tuple[str, ...]
     later: tuple[str, ...]
 
 
@@ -36,8 +38,16 @@ def compare(running: AgentSettings, wanted: AgentSettings) -> Changes:
     A camera that wants a model that is not running stays as it is, or away, until the restart.
     """
     later = [name for name in _AT_START if getattr(running, name) != getattr(wanted, name)]
-    models = {**running.models, **wanted.models}
-    later += [f"models.{name}" for name in models if running.models.get(name) != wanted.models.get(name)]
+    models, routed = dict(running.models), list[str]()
+    for name in {**running.models, **wanted.models}:
+        old, new = running.models.get(name), wanted.models.get(name)
+        if old == new:
+            continue
+        if old is not None and new is not None and _unrouted(old) == _unrouted(new):
+            routed.append(name)
+            models[name] = new
+        else:
+            later.append(f"models.{name}")
     cameras = dict(wanted.cameras)
     for name, camera in wanted.cameras.items():
         if camera.model not in running.models:
@@ -47,11 +57,18 @@ def compare(running: AgentSettings, wanted: AgentSettings) -> Changes:
             else:
                 del cameras[name]
     return Changes(
-        settings=running.model_copy(update={"cameras": cameras}),
+        settings=running.model_copy(update={"cameras": cameras, "models": models}),
         added=tuple(name for name in cameras if name not in running.cameras),
         removed=tuple(name for name in running.cameras if name not in cameras),
         replaced=tuple(
             name for name, camera in cameras.items() if running.cameras.get(name, camera) != camera
         ),
+        routed=tuple(routed),
         later=tuple(later),
     )
+
+
+def _unrouted(model: ModelSettings) -> ModelSettings:
+    """Give a model's settings without those that can change while it runs; its name in the cloud cannot."""
+    kept = RouteSettings(cloud_model=model.route.cloud_model)
+    return model.model_copy(update={"route": kept})

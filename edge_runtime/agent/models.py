@@ -8,11 +8,8 @@ from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import DetectionSpec
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.local_model import LocalModel, open_model, variant_of
-from edge_runtime.runtime.models import bundle_of
 from edge_runtime.settings import ModelSettings
 from edge_runtime.video.plan import Detector
-
-__all__ = ["bundle_of", "detector_of", "input_px", "open_settings_model"]
 
 
 def open_settings_model(
@@ -27,7 +24,7 @@ def open_settings_model(
 
     Args:
         model: The settings.
-        bundle: What `bundle_of` gave for them.
+        bundle: What `Bundles.open` gave for them.
         profile: This device.
         min_score: Answers below are left out; None: as the settings, or else the task, say.
         callers: Threads that will use it at the same time.

@@ -9,13 +9,17 @@ import re
 import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.agent.plans import is_live, overlay
 from edge_runtime.agent.state_lock import StateLock
-from edge_runtime.contract.errors import EdgeRuntimeError
+from edge_runtime.contract.errors import EdgeRuntimeError, StorageError
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, SinkStatus
+from edge_runtime.protocol import answers, json_document
+from edge_runtime.routing.contents import answer_contents
+from edge_runtime.routing.privacy import Gate
 from edge_runtime.settings import (
     AgentSettings,
     CameraSettings,
@@ -31,6 +35,9 @@ from edge_runtime.sinks.hub import EventHub
 from edge_runtime.sinks.jsonl import JsonlSink
 from edge_runtime.sinks.mqtt import MqttOptions, MqttSink, Tls
 from edge_runtime.sinks.report import ReportSink
+
+if TYPE_CHECKING:
+    from edge_runtime.runtime.late import LateAnswer
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +60,11 @@ class Outlets:
         self._reports: list[ReportSink] = []
         self._videos: list[tuple[VideoSinkSettings, AnnotatedVideo]] = []
         self._lock = threading.Lock()
+        self._answers: list[MqttSink] = []
+        self._closed = False
+        self._answering = threading.Lock()
+        """Held while an answer is put into spools, so that none is closed meanwhile."""
+        self.reroute(settings)
         owes = any(isinstance(sink, MqttSinkSettings) for sink in settings.sinks)
         self._state_lock = StateLock(settings.state_dir) if owes else None
         for sink in settings.sinks:
@@ -63,6 +75,8 @@ class Outlets:
                     mqtt = _mqtt(sink, settings)
                     events.append(mqtt)
                     self._statuses.append(mqtt)
+                    if sink.late:
+                        self._answers.append(mqtt)
                 case VideoSinkSettings():
                     self._videos.append((sink, _video(sink, self._overlays)))
                 case ReportSinkSettings():
@@ -103,6 +117,38 @@ class Outlets:
             except EdgeRuntimeError as error:
                 self._leave_out(sink, error)
 
+    @property
+    def wants_answers(self) -> bool:
+        """Whether a sink publishes late answers."""
+        return bool(self._answers)
+
+    def answer(self, late: "LateAnswer") -> None:
+        """Hand a late answer of the cloud to the sinks that publish them, unless it may not leave.
+
+        It has come from the cloud, but a broker is another place, and settings may have changed meanwhile.
+
+        Raises:
+            StorageError: It could not be kept, or the sinks are closed already; the caller tries again.
+        """
+        why = self._gate.stops(late.asked, answer_contents(late.answer.value, late.request_id))
+        if why:
+            log.warning("the late answer to %s is not published: %s", late.request_id, why)
+            return
+        document = json_document.write(answers.document_of(late.answer, late.request_id))
+        with self._answering:
+            if self._closed:
+                raise StorageError(
+                    "a late answer came after the sinks were closed", do="It is told at the next start"
+                )
+            for sink in self._answers:
+                sink.answer(late.request_id, document)
+
+    def reroute(self, settings: AgentSettings) -> None:
+        """Publish late answers by other `route` blocks from now on."""
+        self._gate = Gate(
+            {name: frozenset(model.route.never_leave) for name, model in settings.models.items()}
+        )
+
     def report(self, status: AgentStatus) -> None:
         """Tell the sinks that tell others how the agent is doing."""
         for sink in self._statuses:
@@ -126,6 +172,8 @@ class Outlets:
 
     def close(self) -> None:
         """Hand over what is owed and finish pictures. Idempotent."""
+        with self._answering:
+            self._closed = True
         self._hub.close()
         for sink in self._scenes:
             sink.close()

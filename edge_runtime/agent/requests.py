@@ -5,15 +5,18 @@ Opens and closes; decides no route.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from edge_runtime.contract.errors import StorageError
 from edge_runtime.contract.status import RequestStatus
 from edge_runtime.local_model import LocalModel
 from edge_runtime.routing.breaker import BreakerState
+from edge_runtime.routing.local import Opened
 from edge_runtime.runtime.cloud import CloudStatus
 from edge_runtime.runtime.door import door_of
+from edge_runtime.runtime.late import LateAnswer
 from edge_runtime.runtime.runtime import Runtime
 from edge_runtime.settings import AgentSettings
 
@@ -26,19 +29,49 @@ class Requests:
     Args:
         settings: With a door.
         cameras: Models that are open for cameras; requests use them, too.
+        on_late: As for `Runtime`.
 
     Raises:
         EdgeRuntimeError: The outbox cannot be opened, or the door's address is taken.
     """
 
-    def __init__(self, settings: AgentSettings, cameras: Mapping[str, LocalModel]) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        cameras: Mapping[str, LocalModel],
+        on_late: Callable[[LateAnswer], None] | None = None,
+    ) -> None:
         with ExitStack() as opened:
-            self._runtime = Runtime(settings, shared=cameras)
+            self._runtime = Runtime(settings, shared=cameras, on_late=on_late)
             opened.callback(self._runtime.close)
             self._door = door_of(self._runtime)
             opened.callback(self._door.close)
             self._opened = opened.pop_all()
         log.info("door: %s", self._door.url)
+
+    def has(self, model: str) -> bool:
+        """Say whether requests to a model are answered here."""
+        return self._runtime.local(model) is not None
+
+    def opened(self, model: str) -> Opened | None:
+        """Give what answers requests to a model here; None: nothing does."""
+        local = self._runtime.local(model)
+        return None if local is None else local.opened
+
+    def adopt(self, model: str, camera: LocalModel | None, left: Callable[[], None]) -> None:
+        """Answer with another version from now on; as `Runtime.adopt`."""
+        self._runtime.adopt(model, camera, left)
+
+    def reroute(self, settings: AgentSettings) -> None:
+        """Decide by other routes from now on; as `Runtime.reroute`."""
+        self._runtime.reroute(settings)
+
+    def listen(self, models: Collection[str], give: Callable[[Any], None] | None) -> None:
+        """Show what models are asked to somebody; to nobody for all others."""
+        for name in self._runtime.settings.models:
+            local = self._runtime.local(name)
+            if local is not None:
+                local.tap = give if name in models else None
 
     def status(self) -> RequestStatus:
         """Say how the door and the cloud behind it are doing."""

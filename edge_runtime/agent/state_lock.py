@@ -1,4 +1,4 @@
-"""StateLock: one agent for one state folder. What is owed to a broker is one process's business."""
+"""StateLock: one agent for one folder. What is owed to a broker, or updated, is one process's business."""
 
 import os
 from pathlib import Path
@@ -16,15 +16,17 @@ class StateLock:
     """Holds the folder until it is closed or the process ends, however it ends: the lock is the kernel's.
 
     Args:
-        folder: Made when absent. Where it cannot be written nothing is locked; the sinks say so themselves.
+        folder: Made when absent. Where it cannot be written nothing is locked; who writes there says so.
+        what: As the settings call it.
+        name: Of the file that is locked.
 
     Raises:
         StorageError: Another agent holds it; names its process.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, what: str = "state_dir", name: str = "agent.lock") -> None:
         self._file: TextIO | None = None
-        path = folder / "agent.lock"
+        path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="ascii")
@@ -40,10 +42,10 @@ class StateLock:
             holder = file.read().strip() or "unknown"
             file.close()
             raise StorageError(
-                f"state_dir {folder} is in use",
-                expected="one agent for a state folder",
+                f"{what} {folder} is in use",
+                expected="one agent for a folder",
                 got=f"process {holder} holding {path}",
-                do="Stop that agent, or give this one a state_dir of its own",
+                do="Stop that agent, or give this one a folder of its own",
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

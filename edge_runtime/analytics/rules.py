@@ -166,7 +166,7 @@ class Rules:
         lost_after_s: float = 2.0,
     ) -> None:
         check_layout(zones, lines)
-        self._context = context
+        self.context = context
         self._lost_after_ns = round(lost_after_s * 1e9)
         self._zones = [(zone, ZoneWatch(zone)) for zone in zones]
         self._lines = [(line, LineWatch(line)) for line in lines]
@@ -304,7 +304,7 @@ class Rules:
         pts_ns: int,
         time_ns: int,
     ) -> _Seen:
-        context = self._context
+        context = self.context
         return _Seen(
             id=event_id(context.site, context.camera, context.epoch, kind, place, track, pts_ns),
             site=context.site,

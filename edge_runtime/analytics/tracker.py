@@ -69,7 +69,7 @@ class Tracker:
     """
 
     def __init__(self, options: TrackerOptions = TrackerOptions()) -> None:
-        self._options = options
+        self.options = options
         self._states: States = np.empty((motion.ROWS, 0))
         self._facts: NDArray[np.int64] = np.empty((4, 0), np.int64)
         self._pts_ns = 0
@@ -156,14 +156,14 @@ class Tracker:
         """Drop objects not seen for too long; unconfirmed ones sooner, but not before a second look."""
         age_ns = self._pts_ns - self._facts[_SEEN_NS]
         on_trial = self._facts[_ID] == 0
-        keep = age_ns <= self._options.max_lost_s * 1e9
+        keep = age_ns <= self.options.max_lost_s * 1e9
         keep &= ~on_trial | (age_ns <= max(_TRIAL_NS, self._pts_ns - last_ns))
         if not keep.all():
             self._states, self._facts = self._states[:, keep], self._facts[:, keep]
 
     def _match(self, detections: Detections, boxes: States, last_ns: int) -> Indices:
         """Find the detection of each object; -1 where there is none."""
-        options, facts, scores = self._options, self._facts, detections.scores
+        options, facts, scores = self.options, self._facts, detections.scores
         match = np.full(facts.shape[1], -1, np.intp)
         if not (len(match) and len(scores)):
             return match
@@ -183,7 +183,7 @@ class Tracker:
 
     def _begin(self, detections: Detections, shapes: States, match: Indices) -> Indices:
         """Start an object on trial for each strong detection left over; returns the longer match."""
-        strong = detections.scores >= self._options.high_score + self._options.birth_margin
+        strong = detections.scores >= self.options.high_score + self.options.birth_margin
         strong[match[match >= 0]] = False
         born = np.flatnonzero(strong)
         if not len(born):
@@ -198,7 +198,7 @@ class Tracker:
 
     def _confirm(self) -> None:
         ids = self._facts[_ID]
-        fresh = np.flatnonzero((ids == 0) & (self._facts[_SIGHTINGS] >= self._options.confirm_frames))
+        fresh = np.flatnonzero((ids == 0) & (self._facts[_SIGHTINGS] >= self.options.confirm_frames))
         ids[fresh] = self._next_id + np.arange(len(fresh))
         self._next_id += len(fresh)
 

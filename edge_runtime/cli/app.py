@@ -200,6 +200,47 @@ def demo(
 
 
 @app.command()
+def enrol(
+    manager: Annotated[
+        str,
+        typer.Argument(metavar="https://MANAGER", help="Address of the fleet's manager.", show_default=False),
+    ],
+    token: Annotated[
+        str,
+        typer.Option("--token", help="One-time, from the manager.", envvar="EDGE_RUNTIME_ENROLMENT_TOKEN"),
+    ],
+    folder: Annotated[Path, typer.Option("--folder", help="Where this device's key and certificates go.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of this device; absent: the one that the token is for.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="Certificates to check the manager's against (PEM).")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Device profile; absent: named after this processor.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", help="Of the store, as Europe/Berlin; absent: the system's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make this machine a device of a fleet: key, certificate, and whom to trust."""
+    with reporting(as_json=as_json):
+        from edge_runtime.cli.enrol import enrol_here
+
+        enrol_here(
+            manager,
+            token=token,
+            name=name,
+            ca_file=ca,
+            folder=folder,
+            profile=profile,
+            timezone=timezone,
+            as_json=as_json,
+        )
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of store.yaml, for editors."""
     with reporting():

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.agent.models import bundle_of, open_settings_model
+from edge_runtime.agent.models import open_settings_model
 from edge_runtime.agent.plans import decoding_of
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.cli.check_requests import PlaceCheck, RouteCheck, check_requests
@@ -23,6 +23,7 @@ from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.result import Classification, Detections
 from edge_runtime.engines.select import explain
 from edge_runtime.local_model import LocalModel, choices_here, this_device
+from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.settings import AgentSettings, CameraSettings, check_labels, load_settings
 from edge_runtime.video.decoder import Decoded
 from edge_runtime.video.source import SourceSpec, VideoSource
@@ -120,12 +121,13 @@ def _check_models(
     checks: list[ModelCheck] = []
     opened: dict[str, LocalModel] = {}
     bundles: dict[str, ModelBundle] = {}
+    source = bundles_of(settings)
     watched = {camera.model for camera in settings.cameras.values()}
     for name, wanted in settings.models.items():
         if settings.door is not None and name not in watched:
             continue
         try:
-            bundles[name] = bundle_of(wanted)
+            bundles[name] = source.open(wanted)
         except EdgeRuntimeError as error:
             checks.append(ModelCheck(name, problem=f"models.{name}: {error}", code=exit_code(error)))
     check_labels(settings, {name: bundle.manifest.task for name, bundle in bundles.items()})
@@ -255,7 +257,11 @@ def show_requests(routes: tuple[RouteCheck, ...], places: tuple[PlaceCheck, ...]
         screen.print()
     for place in places:
         took = "" if place.took_ms is None else f", answered in {place.took_ms:.0f} ms"
-        screen.print(f"{place.name} {place.address}{took} {_verdict(place.problem)}")
+        verdict = "[yellow]ok, but[/]" if place.note else _verdict(place.problem)
+        screen.print(f"{place.name} {place.address}{took} {verdict}")
+    for place in places:
+        if place.note:
+            screen.print(f"\n{place.name}: {place.note}", style="yellow", markup=False)
     for route in routes:
         if route.note:
             screen.print(f"\nmodel '{route.name}': {route.note}", style="yellow", markup=False)

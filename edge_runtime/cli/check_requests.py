@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -14,12 +14,15 @@ from edge_runtime.routing.cloud_client import CloudClient
 from edge_runtime.routing.gauge import CloudGauge
 from edge_runtime.routing.local import Local
 from edge_runtime.routing.outgoing import Outgoing
+from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.runtime.cloud import channel_options
 from edge_runtime.runtime.models import open_local
 from edge_runtime.runtime.policies import policy_of
 from edge_runtime.settings import AgentSettings, CloudSettings, DoorSettings
 
 _CLOUD_S = 5.0
+_MODEL_S = 2.0
+"""A person waits for this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class PlaceCheck:
         name: `door` or `cloud`.
         address: Where.
         took_ms: To an answer; None: none was waited for, or none came.
+        note: What to know although it is there: the models that the cloud does not answer for.
         problem: What is wrong; empty: nothing.
         code: Of the problem.
     """
@@ -37,6 +41,7 @@ class PlaceCheck:
     name: str
     address: str
     took_ms: float | None = None
+    note: str = ""
     problem: str = ""
     code: ExitCode = ExitCode.OK
 
@@ -82,9 +87,11 @@ def check_requests(
     names = [name for name in settings.models if name not in watched] if settings.door is not None else []
     places: list[PlaceCheck] = []
     if settings.door is not None:
-        places.append(_guarded("door", _address(settings.door), lambda: _check_door(settings.door)))
+        door = settings.door
+        places.append(_guarded("door", _address(door), lambda: _check_door(door)))
     if settings.cloud is not None:
-        places.append(_guarded("cloud", settings.cloud.url, lambda: _check_cloud(settings.cloud)))
+        cloud, wanted = settings.cloud, _cloud_models(settings)
+        places.append(_guarded("cloud", cloud.url, lambda: _check_cloud(cloud, wanted)))
     return tuple(_check_models(settings, names, profile)), tuple(places)
 
 
@@ -92,6 +99,7 @@ def _check_models(settings: AgentSettings, names: list[str], profile: DeviceProf
     """Open all together, as the runtime does: what fits alone may not fit beside the others."""
     checks: list[RouteCheck] = []
     opened: list[Local] = []
+    bundles = bundles_of(settings)
     budget = settings.memory_budget_mb
     left_bytes = profile.memory_budget_bytes if budget is None else budget * 2**20
     try:
@@ -105,7 +113,7 @@ def _check_models(settings: AgentSettings, names: list[str], profile: DeviceProf
             if not model.here:
                 checks.append(RouteCheck(name, note="in the cloud only"))
                 continue
-            local = open_local(name, model, profile, left_bytes=left_bytes, workers=1)
+            local = open_local(name, model, profile, bundles, left_bytes=left_bytes, workers=1)
             checks.append(_check_model(local, has_cloud=_may_ask(settings, name)))
             if local.opened is not None:
                 opened.append(local)
@@ -138,9 +146,15 @@ def _may_ask(settings: AgentSettings, name: str) -> bool:
     return settings.cloud is not None and settings.models[name].route.policy != "local_only"
 
 
-def _guarded(name: str, address: str, look: Callable[[], float | None]) -> PlaceCheck:
+def _cloud_models(settings: AgentSettings) -> list[str]:
+    """List the models that the cloud may be asked for, as it calls them."""
+    names = [name for name in settings.models if _may_ask(settings, name)]
+    return sorted({settings.models[name].route.cloud_model or name for name in names})
+
+
+def _guarded(name: str, address: str, look: Callable[[], tuple[float | None, str]]) -> PlaceCheck:
     try:
-        return PlaceCheck(name, address, look())
+        return PlaceCheck(name, address, *look())
     except EdgeRuntimeError as error:
         return PlaceCheck(name, address, problem=f"{name}: {error}", code=exit_code(error))
 
@@ -149,10 +163,8 @@ def _address(door: DoorSettings) -> str:
     return f"http://{door.host}:{door.port}"
 
 
-def _check_door(door: DoorSettings | None) -> None:
+def _check_door(door: DoorSettings) -> tuple[None, str]:
     """See whether the address can be listened on."""
-    if door is None:
-        return
     try:
         family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -168,6 +180,7 @@ def _check_door(door: DoorSettings | None) -> None:
         ) from error
     if find_spec("uvicorn") is None:
         raise ConfigError("the HTTP door needs uvicorn", do="Install it: pip install 'edge-runtime[web]'")
+    return None, ""
 
 
 def _nothing_leaves(what: Outgoing, how: str, to: str) -> None:
@@ -175,10 +188,8 @@ def _nothing_leaves(what: Outgoing, how: str, to: str) -> None:
     del what, how, to
 
 
-def _check_cloud(cloud: CloudSettings | None) -> float | None:
-    """Ask whether it is there; give the milliseconds that took, a connection included."""
-    if cloud is None:
-        return None
+def _check_cloud(cloud: CloudSettings, models: Sequence[str]) -> tuple[float, str]:
+    """Ask whether it is there, with these models; give the milliseconds to its answer, and what it lacks."""
     client = CloudClient(Channel(channel_options(cloud)), CloudGauge(), _nothing_leaves)
     try:
         began_s = time.perf_counter()
@@ -190,6 +201,19 @@ def _check_cloud(cloud: CloudSettings | None) -> float | None:
                 got="none, or somebody else's",
                 do="Look at the address and the network; until then the device answers alone",
             )
-        return (time.perf_counter() - began_s) * 1000
+        took_ms = (time.perf_counter() - began_s) * 1000
+        return took_ms, "; ".join(_lacking(client, models))
     finally:
         client.close()
+
+
+def _lacking(client: CloudClient, models: Sequence[str]) -> Iterator[str]:
+    """Say which models the cloud does not answer for. It may load them later: that fails no check."""
+    for model in models:
+        try:
+            why = client.standing(model, _MODEL_S)
+        except RemoteError as error:
+            yield f"whether it has '{model}' and what comes after is not known: {error}"
+            return
+        if why:
+            yield f"it does not answer for '{model}' now: {why}"

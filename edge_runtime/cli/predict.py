@@ -3,6 +3,7 @@
 Models of text are in `predict_text`; here it is told which of the two a model is.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.cli.predict_text import TextReport, predict_texts
-from edge_runtime.contract.errors import ConfigError, StorageError
+from edge_runtime.contract.errors import ConfigError, InputError, StorageError
 from edge_runtime.contract.frame import Picture, Plane
 from edge_runtime.contract.request import Sampling
 from edge_runtime.contract.result import Classification, Detections
@@ -112,6 +113,14 @@ def predict(
         return predict_texts(bundle, inputs, prompt=prompt, sampling=sampling, engine=engine, as_json=as_json)
     if not inputs:
         raise ConfigError("what to predict", expected="a picture", got="none", do="Give its path")
+    for path in inputs:
+        if not Path(path).suffix and not os.path.exists(path):  # noqa: PTH110 - a text may be no path at all
+            raise InputError(
+                f"'{path[:80]}'",
+                expected=f"a picture's file, for '{bundle.manifest.name}' is a model of kind '{spec.kind}'",
+                got="no such file",
+                do="A text needs a model of texts",
+            )
     report = predict_images(
         bundle, [Path(path) for path in inputs], engine=engine, min_score=min_score, out=out
     )

@@ -1,5 +1,6 @@
 """`edge-runtime route explain` and `route calibrate`: what the router would do, and with which threshold."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,16 @@ from rich.table import Table
 
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.route import Decision
+from edge_runtime.local_model import this_device
 from edge_runtime.routing.calibration import Calibration, Goal, Point
+from edge_runtime.routing.local import Local
 from edge_runtime.routing.policy import Mode
 from edge_runtime.routing.threshold_file import threshold_file, write_threshold
-from edge_runtime.runtime.calibrating import calibrate_model, read_samples
+from edge_runtime.runtime.bundles import bundles_of
+from edge_runtime.runtime.calibrating import asking_cloud, calibrate_model, read_samples
 from edge_runtime.runtime.explain import Explanation, explain
-from edge_runtime.runtime.runtime import Runtime
+from edge_runtime.runtime.models import open_local
+from edge_runtime.runtime.policies import policy_of
 from edge_runtime.settings import AgentSettings, load_settings
 
 _SHOWN_POINTS = 12
@@ -73,7 +78,7 @@ def calibrate_route(
     out: Path | None,
     screen: Console,
 ) -> Calibrated:
-    """Calibrate a model's threshold and write its file.
+    """Calibrate a model's threshold and write its file. A device that runs meanwhile goes on.
 
     Args:
         store: The settings.
@@ -93,18 +98,30 @@ def calibrate_route(
     settings = load_settings(store)
     if model not in settings.models:
         raise ConfigError("--model", expected=f"one of {', '.join(sorted(settings.models))}", got=model)
-    route = settings.models[model].route
-    target = out or route.threshold_file
+    wanted = settings.models[model]
+    target = out or wanted.route.threshold_file
     if target is None:
         raise ConfigError("--out", expected="a file, or `threshold_file` in the route", got="neither")
     goal = Goal(share=budget, mean_bytes=budget_bytes, accuracy=accuracy)
-    with Runtime(_only(settings, model)) as runtime, screen.status("Answering samples …") as status:
-        policy, found = calibrate_model(
-            runtime,
-            model,
+    # The threshold is not calibrated yet: the file need not be there.
+    route = wanted.route.model_copy(update={"threshold_file": None})
+    policy, _ = policy_of(model, route, has_cloud=settings.cloud is not None)
+    if ask_cloud and settings.cloud is None:
+        raise ConfigError("--ask-cloud", expected="the block `cloud` in the settings", got="none")
+    with ExitStack() as opened:
+        asks = None
+        if ask_cloud and settings.cloud is not None:
+            side = asking_cloud(settings.cloud, settings.state_dir, route, policy, model)
+            asks = opened.enter_context(side)
+        local = _open(settings, model)
+        opened.callback(local.close)
+        status = opened.enter_context(screen.status("Answering samples …"))
+        found = calibrate_model(
+            local,
+            policy,
             read_samples(samples),
             goal,
-            ask_cloud=ask_cloud,
+            ask_cloud=asks,
             on_progress=lambda count: status.update(f"Answering samples … {count}"),
         )
     write_threshold(target, threshold_file(model, policy.rule, policy.box_threshold, found))
@@ -135,11 +152,16 @@ def show_calibration(done: Calibrated, screen: Console) -> None:
     )
 
 
-def _only(settings: AgentSettings, model: str) -> AgentSettings:
-    """Leave out the other models, and a threshold that is not calibrated yet."""
+def _open(settings: AgentSettings, model: str) -> Local:
+    """Open the model alone, as the device would that has nothing else to do."""
     wanted = settings.models[model]
-    route = wanted.route.model_copy(update={"threshold_file": None})
-    return settings.model_copy(update={"models": {model: wanted.model_copy(update={"route": route})}})
+    if not wanted.here:
+        raise ConfigError(
+            f"models.{model}", expected="a model that the device has", got="one of the cloud only"
+        )
+    profile, budget = this_device(settings.profile), settings.memory_budget_mb
+    left_bytes = profile.memory_budget_bytes if budget is None else budget * 2**20
+    return open_local(model, wanted, profile, bundles_of(settings), left_bytes=left_bytes, workers=1)
 
 
 def _some(curve: tuple[Point, ...], chosen: Point) -> list[Point]:

@@ -8,14 +8,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from edge_runtime.agent import Agent
+from edge_runtime.agent import Agent, join_fleet
+from edge_runtime.agent.running import Member, Running
 from edge_runtime.cli.logs import log_to
 from edge_runtime.cli.shell import ExitCode, console, exit_code, print_json
 from edge_runtime.cli.status_table import process_line, status_lines, status_table
 from edge_runtime.cli.stopping import reload_on_hangup, stop_on_signals
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.status import AgentStatus, CameraState
-from edge_runtime.settings import AgentSettings, load_settings
+from edge_runtime.settings import AgentSettings, FleetSettings, load_settings, load_with, sent_settings
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,41 @@ def run_store(store: Path, *, as_json: bool, quiet: bool) -> ExitCode:
     screen = console(as_json=as_json)
     log_to(screen, quiet=quiet)
     with stop_on_signals() as stop, reload_on_hangup(stop) as reload:
-        agent = Agent(settings)
-        status = watch(agent, screen, stop, quiet=quiet, news=_News(store, reload))
+        while True:
+            agent = start(settings, store)
+            status = watch(agent, screen, stop, quiet=quiet, news=_News(store, reload))
+            if not agent.wants_restart or stop.is_set():
+                break
+            log.info("starting again, with settings that the fleet sent")
+            settings = load_settings(store)
     if as_json:
         print_json(status)
     elif not quiet:
         screen.print(status_table(status))
     return outcome(status, stopped=stop.is_set(), problems=agent.problems.values())
+
+
+def start(
+    settings: AgentSettings, store: Path, join: Callable[[FleetSettings, Running], Member] = join_fleet
+) -> Agent:
+    """Start an agent; where settings of a fleet do not start, the store's own: else nobody could send better.
+
+    Args:
+        settings: Of `load_settings`.
+        store: The file.
+        join: As for `Agent`.
+
+    Raises:
+        EdgeRuntimeError: Neither starts.
+    """
+    try:
+        return Agent(settings, store, join)
+    except EdgeRuntimeError as error:
+        if settings.fleet is None or sent_settings(settings.fleet.folder) is None:
+            raise
+        log.error("the settings that the fleet sent do not start, and %s is used alone: %s", store, error)
+        trouble = f"settings of the fleet do not start: {error}"
+        return Agent(load_with(store, None), store, join, trouble=trouble)
 
 
 def watch(

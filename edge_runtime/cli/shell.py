@@ -48,6 +48,7 @@ class ExitCode(IntEnum):
     STORAGE = 8
     CONVERSION = 9
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
@@ -95,8 +96,8 @@ def error_document(error: BaseException) -> dict[str, Any]:
 def reporting(*, as_json: bool = False) -> Generator[None, None, None]:
     """Turn an error into one clear message on standard error and an exit code.
 
-    With `as_json`, standard output gets `{"error": {…}}`, for Ctrl-C, too. A traceback is shown only when
-    `--debug` or EDGE_RUNTIME_DEBUG asks for it.
+    With `as_json`, standard output gets `{"error": {…}}`, for Ctrl-C, too, and for a SIGTERM that unwinds. A
+    traceback is shown only when `--debug` or EDGE_RUNTIME_DEBUG asks for it.
 
     Raises:
         typer.Exit: With the error's code.
@@ -104,6 +105,11 @@ def reporting(*, as_json: bool = False) -> Generator[None, None, None]:
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except SystemExit as error:
+        if as_json and error.code == ExitCode.TERMINATED:
+            told = {"message": "ended by SIGTERM", "exit_code": int(ExitCode.TERMINATED)}
+            print_json({"error": {"type": "SystemExit", **told}})
         raise
     except KeyboardInterrupt as error:
         if not as_json:

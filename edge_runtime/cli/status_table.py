@@ -8,7 +8,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus, RequestStatus, SinkStatus
+from edge_runtime.contract.status import (
+    AgentStatus,
+    CameraState,
+    CameraStatus,
+    RequestStatus,
+    SinkStatus,
+    VersionStatus,
+)
 
 _STYLES = {
     CameraState.STARTING: "dim",
@@ -40,6 +47,7 @@ def status_table(status: AgentStatus) -> Group:
         ),
         *(Text(sink_line(sink), style="yellow" if sink.trouble else "dim") for sink in status.sinks),
         *(() if requests is None else (Text(requests_line(requests), style=_request_style(requests)),)),
+        *(Text(line, style="dim" if fine else "yellow") for line, fine in fleet_lines(status)),
         Text(process_line(status), style="dim"),
     )
 
@@ -56,6 +64,8 @@ def status_lines(status: AgentStatus) -> Iterator[str]:
         yield sink_line(sink)
     if status.requests is not None:
         yield requests_line(status.requests)
+    for line, _ in fleet_lines(status):
+        yield line
 
 
 def counts(camera: CameraStatus) -> str:
@@ -86,6 +96,33 @@ def requests_line(requests: RequestStatus) -> str:
     dropped = f", {requests.dropped} dropped" if requests.dropped else ""
     trouble = f": {requests.trouble}" if requests.trouble else ""
     return f"door {requests.door}: answered {answered}{cloud}{owed}{dropped}{trouble}"
+
+
+def fleet_lines(status: AgentStatus) -> Iterator[tuple[str, bool]]:
+    """Write how it stands with the fleet, and whether each line is good news."""
+    fleet = status.fleet
+    if fleet is not None:
+        state = "connected" if fleet.connected else "not connected"
+        yield f"fleet {fleet.tenant}/{fleet.device}: {state}", fleet.connected
+        for each in fleet.versions:
+            yield version_line(each), not each.reason
+        for trouble in fleet.trouble:
+            yield f"fleet: {trouble}", False
+    if status.trouble:
+        yield status.trouble, False
+    if status.later:
+        yield f"settings that wait for a restart: {', '.join(status.later)}", False
+
+
+def version_line(version: VersionStatus) -> str:
+    """Write one thing that a fleet updates: `model detector: 1.2.0, downloading 1.3.0 42 %`."""
+    to = f" {version.target}" if version.target else ""
+    done = f" {version.progress:.0%}" if version.state == "downloading" else ""
+    reason = f": {version.reason}" if version.reason else ""
+    return (
+        f"{version.kind} {version.name}: {version.version or 'as installed'},"
+        f" {version.state}{to}{done}{reason}"
+    )
 
 
 def _request_style(requests: RequestStatus) -> str:

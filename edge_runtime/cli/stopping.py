@@ -22,6 +22,28 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 @contextmanager
+def unwind_on_sigterm() -> Generator[None, None, None]:
+    """Let SIGTERM unwind like Ctrl-C, where nobody else decided about it.
+
+    Raises:
+        SystemExit: It came; its code is 143.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def stop_on_signals() -> Generator[threading.Event, None, None]:
     """Give an event that SIGINT and SIGTERM set.
 

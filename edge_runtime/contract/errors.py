@@ -4,6 +4,7 @@
     ├── ConfigError     a settings file, a flag or an environment variable is wrong
     ├── InputError      a picture, a tensor, a text or a recording is wrong
     │   ├── UnknownModelError   nothing of that name or version is served here
+    │   ├── UnknownAnswerError  no answer is awaited, or came, for a request of that id
     │   └── TooLargeError       more bytes, elements or tokens than are taken
     ├── RefusedError    a policy forbids the only way to an answer
     │   └── UnauthorizedError   the caller did not say who it is, or may not
@@ -67,6 +68,10 @@ class InputError(EdgeRuntimeError):
 
 class UnknownModelError(InputError):
     """Nothing of that name or version is served here."""
+
+
+class UnknownAnswerError(InputError):
+    """No answer is awaited, or came later, for a request of that id."""
 
 
 class TooLargeError(InputError):

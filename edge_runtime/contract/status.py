@@ -121,6 +121,48 @@ class RequestStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One thing that a fleet updates, now.
+
+    Args:
+        kind: `model`, `settings` or `labels`.
+        name: Of the model; `agent` for settings.
+        version: That is active; empty: what the device was installed with.
+        state: Of its update.
+        target: The version that the update leads to; empty: there is none under way.
+        progress: Of the download, in [0, 1].
+        reason: Why the last one did not end well; empty where it did.
+    """
+
+    kind: str
+    name: str
+    version: str = ""
+    state: str = "idle"
+    target: str = ""
+    progress: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The fleet that the device is one of, now.
+
+    Args:
+        tenant: Whose it is.
+        device: Its name there.
+        connected: Whether the broker can be reached.
+        versions: What was updated, or is.
+        trouble: What is wrong; empty where nothing is.
+    """
+
+    tenant: str
+    device: str
+    connected: bool = False
+    versions: tuple[VersionStatus, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """The whole agent, now."""
 
@@ -132,3 +174,9 @@ class AgentStatus:
     rss_bytes: int
     requests: RequestStatus | None = None
     """None: the agent has no door."""
+    fleet: FleetStatus | None = None
+    """None: the device is in no fleet."""
+    later: tuple[str, ...] = ()
+    """Settings that have changed and wait for a restart."""
+    trouble: str = ""
+    """What is wrong with the agent as a whole; empty: nothing."""

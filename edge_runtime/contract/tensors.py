@@ -52,9 +52,12 @@ class TensorSpec:
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Tell whether an array of this shape fits, dynamic axes taking any length."""
-        return len(shape) == len(self.shape) and all(
-            want is None or want == have for want, have in zip(self.shape, shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        for want, have in zip(self.shape, shape, strict=True):  # a loop: each request comes here
+            if want is not None and want != have:
+                return False
+        return True
 
 
 def format_shape(shape: Sequence[int | None]) -> str:

@@ -19,7 +19,7 @@ from edge_runtime.routing.call import Call, Reply
 from edge_runtime.routing.channel import Channel, ChannelOptions
 from edge_runtime.routing.openai_stream import pieces_of
 from edge_runtime.routing.outgoing import check, prepare, read_tensors
-from edge_runtime.runtime.runtime import Asked, ask
+from edge_runtime.runtime.asked import Asked, ask
 
 _USUAL_S = 30.0
 
@@ -75,7 +75,7 @@ class Client:
         """Give the cloud's late answer to a request; None: it is awaited still.
 
         Raises:
-            UnknownModelError: Nothing is known of the request.
+            UnknownAnswerError: Nothing is known of the request.
             EdgeRuntimeError: As `predict`.
         """
         call = Call("GET", f"/v1/answers/{quote(request_id, safe='')}")

@@ -50,7 +50,8 @@ class Cloud:
         outbox: What is owed to it.
         state_dir: For the outbox (`outbox.sqlite`) and the audit log (`audit.jsonl`).
         gate: What may leave by the settings, for what is owed since earlier ones.
-        on_late: Called with each late answer, at least once; None: they are only kept.
+        on_late: Called with each late answer, at least once, and again after a StorageError; None: they are
+            only kept.
         disagreements: By the cloud's name of a model: what its calibration measured.
         sending: How fast what failed is sent again.
 

@@ -14,6 +14,7 @@ from edge_runtime.local_model import this_device
 from edge_runtime.routing.breaker import BreakerState
 from edge_runtime.routing.facts import AnswerFacts, CloudFacts, Facts, LocalFacts
 from edge_runtime.routing.policy import Mode, Policy, Verdict, choose, judge
+from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.runtime.models import plan_local
 from edge_runtime.runtime.policies import policy_of
 from edge_runtime.settings import AgentSettings
@@ -200,7 +201,7 @@ def _local_facts(settings: AgentSettings, model: str) -> LocalFacts | None:
     budget = settings.memory_budget_mb
     left_bytes = profile.memory_budget_bytes if budget is None else budget * 2**20
     try:
-        plan = plan_local(wanted, profile, left_bytes)
+        plan = plan_local(wanted, bundles_of(settings).open(wanted), profile, left_bytes)
     except EdgeRuntimeError as error:
         return LocalFacts(why_not=str(error))
     return LocalFacts(plan.needs_bytes, left_bytes)

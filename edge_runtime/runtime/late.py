@@ -32,10 +32,12 @@ class LateAnswer:
     Args:
         request_id: Of the request.
         answer: The cloud's; its decision says why it was asked.
+        asked: The model as the settings call it; None: it was owed by an earlier release, which did not say.
     """
 
     request_id: str
     answer: Answer[Any]
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,11 @@ class LateDesk:
         self._counts: dict[str, list[int]] = {}
 
     def take(self, late: Late) -> None:
-        """Take an answer; called by the sender, again where the process was killed meanwhile."""
+        """Take an answer; called by the sender, again where the process was killed meanwhile.
+
+        Raises:
+            StorageError: The callback could not keep it.
+        """
         note: dict[str, Any] = json.loads(late.note) if late.note else {}
         try:
             answer = _answer(late, note)
@@ -91,7 +97,7 @@ class LateDesk:
         if late.kind is Kind.AUDIT:
             self._compare(str(note.get("model")), note.get("local"), answer)
         elif self._on_late is not None:
-            self._on_late(LateAnswer(late.key, answer))
+            self._on_late(LateAnswer(late.key, answer, note.get("asked")))
 
     def find(self, request_id: str) -> Answer[Any] | bool:
         """Look a request up.

@@ -6,11 +6,9 @@ Runs none of them but once, to warm up.
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.archive import open_any_bundle
-from edge_runtime.bundle import ModelBundle, wrap_model
-from edge_runtime.contract.bundle import Receipt
+from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
-from edge_runtime.contract.errors import ConfigError, EdgeRuntimeError
+from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, GenerationSpec, TaskSpec
 from edge_runtime.engines.base import EngineOptions, Session
 from edge_runtime.engines.select import Choice
@@ -23,6 +21,7 @@ from edge_runtime.local_model import (
 )
 from edge_runtime.predict import ValuePredictor
 from edge_runtime.routing.local import Local, Opened, Predicts, not_here
+from edge_runtime.runtime.bundles import Bundles
 from edge_runtime.settings import ModelSettings
 from edge_runtime.tasks.make import make_task
 from edge_runtime.tasks.sample_input import sample_input
@@ -47,22 +46,14 @@ class LocalPlan:
     needs_bytes: int
 
 
-def bundle_of(model: ModelSettings) -> ModelBundle:
-    """Open the bundle that settings name, or wrap their bare file.
-
-    Raises:
-        BundleError: It is missing or damaged.
-        ConfigError: The model is in the cloud only.
-    """
-    if model.file is not None and model.task is not None:
-        return wrap_model(model.file, model.task)
-    if model.bundle is None:
-        raise ConfigError("a model", expected="`bundle`, or `file` with `task`", got="neither")
-    return open_any_bundle(model.bundle)
-
-
 def open_local(
-    name: str, model: ModelSettings, profile: DeviceProfile, *, left_bytes: int, workers: int
+    name: str,
+    model: ModelSettings,
+    profile: DeviceProfile,
+    bundles: Bundles,
+    *,
+    left_bytes: int,
+    workers: int,
 ) -> Local:
     """Open a model for requests, if it fits; one that does not is there all the same, and says why.
 
@@ -70,11 +61,12 @@ def open_local(
         name: As the settings call it.
         model: What they say.
         profile: This device.
+        bundles: Opens what they name.
         left_bytes: Memory that it may take.
         workers: Requests that run side by side.
     """
     try:
-        plan = plan_local(model, profile, left_bytes)
+        plan = plan_local(model, bundles.open(model), profile, left_bytes)
         if plan.choice is None:
             return Local(name, None, needs_bytes=plan.needs_bytes, budget_bytes=left_bytes, workers=workers)
         opened = _open(plan.bundle, plan.choices, plan.choice, model, workers)
@@ -83,20 +75,21 @@ def open_local(
     return Local(name, opened, needs_bytes=opened.peak_bytes, budget_bytes=left_bytes, workers=workers)
 
 
-def plan_local(model: ModelSettings, profile: DeviceProfile, left_bytes: int) -> LocalPlan:
+def plan_local(
+    model: ModelSettings, bundle: ModelBundle, profile: DeviceProfile, left_bytes: int
+) -> LocalPlan:
     """Choose what would be opened, without opening it.
 
     Args:
         model: What the settings say.
+        bundle: What `Bundles.open` gave for them.
         profile: This device.
         left_bytes: Memory that it may take.
 
     Raises:
-        BundleError: The bundle is missing or damaged.
         ConfigError: No engine has the name that the settings give.
         EngineError: Nothing here runs any variant, however much memory there were.
     """
-    bundle = bundle_of(model)
     roomy = choices_here(bundle, _with_budget(profile, _UNBOUNDED), model.engine.name)
     if not roomy[0].usable:
         raise nothing_runs(bundle, roomy)
@@ -129,13 +122,8 @@ def share_local(name: str, model: ModelSettings, camera: LocalModel, workers: in
 
 
 def needs_bytes(bundle: ModelBundle, choice: Choice) -> int:
-    """Give the memory that a variant needs at its peak.
-
-    As the receipt measured it, of this engine before any other's; the size of its files where none did.
-    """
-    measured = _receipts(bundle, choice)
-    peaks = [one.peak_memory_bytes for one in measured if one.peak_memory_bytes is not None]
-    return peaks[0] if peaks else variant_of(bundle, choice).size_bytes
+    """Give the memory that a variant needs at its peak; see `BundleManifest.peak_bytes`."""
+    return bundle.manifest.peak_bytes(choice.variant, choice.engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +176,11 @@ def _described(
     bundle: ModelBundle, choice: Choice, spec: TaskSpec, predictor: Predicts, session: Session
 ) -> Opened:
     manifest = bundle.manifest
-    latencies = [one.latency.p50_ms for one in _receipts(bundle, choice) if one.latency is not None]
+    latencies = [
+        one.latency.p50_ms
+        for one in manifest.receipts_of(choice.variant, choice.engine)
+        if one.latency is not None
+    ]
     return Opened(
         bundle=manifest.name,
         version=manifest.version,
@@ -200,13 +192,9 @@ def _described(
         peak_bytes=needs_bytes(bundle, choice),
         # A receipt's latency is of one run; how many runs a text takes, nobody knows before.
         receipt_ms=latencies[0] if latencies and not isinstance(spec, GenerationSpec) else None,
+        source=bundle,
+        engine=choice.engine,
     )
-
-
-def _receipts(bundle: ModelBundle, choice: Choice) -> list[Receipt]:
-    """Give the receipts of a variant, those of the chosen engine first."""
-    own = [one for one in bundle.manifest.receipts if one.variant == choice.variant]
-    return sorted(own, key=lambda one: one.engine != choice.engine)
 
 
 def _with_budget(profile: DeviceProfile, budget_bytes: int) -> DeviceProfile:

@@ -5,44 +5,45 @@ The composition root of requests. Decides nothing about routes and serves no HTT
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_runtime.contract.errors import ConfigError, InputError, RefusedError, UnknownModelError
-from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.request import Prompt, Request, Value
+from edge_runtime.contract.errors import (
+    ConfigError,
+    EngineError,
+    RefusedError,
+    UnknownAnswerError,
+    UnknownModelError,
+)
+from edge_runtime.contract.request import Prompt
 from edge_runtime.contract.result import Answer
 from edge_runtime.contract.route import DataClass, Reason, Route
-from edge_runtime.contract.tensors import Tensors
 from edge_runtime.local_model import LocalModel, this_device
 from edge_runtime.protocol.backend import Piece
 from edge_runtime.routing.local import Local
 from edge_runtime.routing.outgoing import event
 from edge_runtime.routing.parcel import Kind
-from edge_runtime.routing.policy import Mode
+from edge_runtime.routing.policy import Mode, Policy
 from edge_runtime.routing.privacy import Gate
 from edge_runtime.routing.routed import Redaction, Routed
 from edge_runtime.routing.router import Router
 from edge_runtime.routing.sending import SendingOptions
+from edge_runtime.routing.threshold_file import ThresholdFile
+from edge_runtime.runtime.asked import Asked, ask
+from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.runtime.cloud import Cloud, CloudStatus
 from edge_runtime.runtime.late import LateAnswer
 from edge_runtime.runtime.models import open_local, share_local
 from edge_runtime.runtime.policies import policy_of
 from edge_runtime.settings import AgentSettings, ModelSettings, load_settings
-from edge_runtime.tasks.picture_file import read_picture
 
 log = logging.getLogger(__name__)
-
-Asked = Value | Path | NDArray[np.uint8]
-"""What `predict` takes: besides a request's values a picture's file, or its pixels `(h, w, 3)` uint8 BGR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Runtime:
     Args:
         settings: A store's file, or its settings.
         redaction: What is removed from a request before it leaves; None: nothing is.
-        on_late: Called with each late answer of the cloud, from another thread, at least once each.
+        on_late: Called with each late answer of the cloud, from another thread, at least once each; again
+            after a StorageError.
         shared: Models that are open for cameras already, by the name that the settings give them.
         sending: How fast what failed to reach the cloud is sent again.
 
@@ -87,16 +89,15 @@ class Runtime:
         self.settings = settings if isinstance(settings, AgentSettings) else load_settings(Path(settings))
         self._profile = this_device(self.settings.profile)
         self._workers = _workers(self.settings)
+        self._bundles = bundles_of(self.settings)
         self._local: dict[str, Local] = {}
-        has_cloud = self.settings.cloud is not None
-        policies = {
-            name: policy_of(name, model.route, has_cloud=has_cloud)
-            for name, model in self.settings.models.items()
-        }
-        self._gate = Gate(
-            {name: policy.never_leave for name, (policy, _) in policies.items()},
-            {name for name, (policy, _) in policies.items() if policy.mode is Mode.LOCAL_ONLY},
-        )
+        self._redaction = redaction
+        self._routes_before: Counter[tuple[str, Route, Reason]] = Counter()
+        """Answers under earlier policies."""
+        policies = _policies(self.settings)
+        self._never_leave = {name: policy.never_leave for name, (policy, _) in policies.items()}
+        self._local_only = _local_only(policies)
+        self._gate = Gate(self._never_leave, self._local_only)
         with ExitStack() as opened:
             for name, model in self.settings.models.items():
                 if model.here:
@@ -119,21 +120,7 @@ class Runtime:
                     sending=sending,
                 )
                 opened.callback(self.cloud.close)
-            self.router = Router(
-                [
-                    Routed(
-                        name=name,
-                        policy=policies[name][0],
-                        local=self._local.get(name),
-                        cloud_model=_cloud_name(name, model),
-                        timeout_s=model.route.timeout_s,
-                        retries=model.route.retry,
-                    )
-                    for name, model in self.settings.models.items()
-                ],
-                None if self.cloud is None else self.cloud.far,
-                redaction=redaction,
-            )
+            self.router = self._router(policies)
             self._opened = opened.pop_all()
 
     def predict(
@@ -176,14 +163,14 @@ class Runtime:
         """Give the cloud's late answer to a request; None: it is awaited still.
 
         Raises:
-            UnknownModelError: Nothing is known of the request.
+            UnknownAnswerError: Nothing is known of the request.
             RefusedError: It may no longer leave, so that no answer comes.
             RemoteError: The cloud refused it for good, or what it answered cannot be read.
             StorageError: The outbox cannot be read.
         """
         found = False if self.cloud is None else self.cloud.desk.find(request_id)
         if found is False:
-            raise UnknownModelError(
+            raise UnknownAnswerError(
                 f"answer '{request_id}'",
                 expected="the id of a request that went to the cloud later",
                 got="none",
@@ -245,6 +232,53 @@ class Runtime:
         if local.opened is None:
             local.adopt(self._open(model, self.settings.models[model], None))
 
+    def adopt(self, model: str, camera: LocalModel | None, left: Callable[[], None]) -> None:
+        """Answer with the version of a model that is in use by now; not one request is lost.
+
+        Args:
+            model: Which.
+            camera: The version as it is open for cameras; None: no camera uses the model.
+            left: Called once nobody is answered by the old version any more.
+
+        Raises:
+            UnknownModelError: There is none of that name, or the device has no bundle of it.
+            EngineError: It does not open; the old version goes on.
+        """
+        local = self._known(model)
+        fresh = self._open(model, self.settings.models[model], camera)
+        if fresh.opened is None:
+            facts = fresh.facts(None, 0.0)
+            raise EngineError(
+                f"model '{model}'", expected="a version that opens", got=facts.why_not or "too little memory"
+            )
+        old = local.opened
+
+        def close() -> None:
+            if old is not None:
+                old.predictor.close()
+            left()
+
+        local.swap(fresh, close)
+
+    def reroute(self, settings: AgentSettings) -> None:
+        """Decide by other `route` blocks from now on; requests under way are decided by those before.
+
+        Args:
+            settings: The same models, with other routes.
+
+        Raises:
+            ConfigError: A threshold's file is wrong; nothing has changed.
+        """
+        policies = _policies(settings)
+        routes = self.router.routes()
+        self.settings = settings
+        # What is owed is asked about at any moment: first what forbids, then what allows.
+        self._local_only |= _local_only(policies)
+        self._never_leave |= {name: policy.never_leave for name, (policy, _) in policies.items()}
+        self._local_only &= _local_only(policies)
+        self._routes_before.update(routes)
+        self.router = self._router(policies)
+
     def unload(self, model: str) -> None:
         """Close a model; its memory is free for others. Requests go to the cloud where the policy lets them.
 
@@ -263,9 +297,8 @@ class Runtime:
             name: local.opened.variant if local.opened else local.facts(None, 0.0).why_not or "does not fit"
             for name, local in self._local.items()
         }
-        return RuntimeStatus(
-            self.router.routes(), models, None if self.cloud is None else self.cloud.status()
-        )
+        routes = self._routes_before + Counter(self.router.routes())
+        return RuntimeStatus(routes, models, None if self.cloud is None else self.cloud.status())
 
     def close(self) -> None:
         """Close models and the cloud's side; what is owed to the cloud stays on disk. Idempotent."""
@@ -278,6 +311,23 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _router(self, policies: Mapping[str, tuple[Policy, ThresholdFile | None]]) -> Router:
+        return Router(
+            [
+                Routed(
+                    name=name,
+                    policy=policies[name][0],
+                    local=self._local.get(name),
+                    cloud_model=_cloud_name(name, model),
+                    timeout_s=model.route.timeout_s,
+                    retries=model.route.retry,
+                )
+                for name, model in self.settings.models.items()
+            ],
+            None if self.cloud is None else self.cloud.far,
+            redaction=self._redaction,
+        )
 
     def _known(self, model: str) -> Local:
         local = self._local.get(model)
@@ -292,7 +342,9 @@ class Runtime:
         left_bytes = self._budget_bytes() - sum(
             one.opened.peak_bytes for key, one in self._local.items() if one.opened and key != name
         )
-        local = open_local(name, model, self._profile, left_bytes=left_bytes, workers=self._workers)
+        local = open_local(
+            name, model, self._profile, self._bundles, left_bytes=left_bytes, workers=self._workers
+        )
         if local.opened is not None:
             log.info("model '%s': %s answers requests", name, local.opened.variant)
         else:
@@ -306,47 +358,15 @@ class Runtime:
         return self._profile.memory_budget_bytes if wanted is None else wanted * 2**20
 
 
-def ask(
-    model: str,
-    value: Asked,
-    *,
-    timeout_s: float | None = None,
-    data: Collection[DataClass | str] = (),
-    request_id: str = "",
-) -> Request:
-    """Make a request of what a program has at hand.
-
-    Args:
-        model: Which model.
-        value: As for `Runtime.predict`.
-        timeout_s: As for `Runtime.predict`.
-        data: As for `Runtime.predict`.
-        request_id: As for `Runtime.predict`.
-
-    Raises:
-        InputError: A picture's file cannot be read, or it is no such value.
-    """
-    asked: Value | Tensors
-    if isinstance(value, Path):
-        asked = Picture.from_bgr(read_picture(value))
-    elif isinstance(value, np.ndarray):
-        asked = Picture.from_bgr(value)
-    elif isinstance(value, str | Prompt | Picture) or _are_tensors(value):
-        asked = value
-    else:
-        raise InputError(
-            f"model '{model}'",
-            expected="a text, a Prompt, a Picture, pixels, a picture's pathlib.Path, or arrays by name",
-            got=type(value).__name__,
-        )
-    classes = frozenset(DataClass(one) for one in data)
-    return Request(request_id or uuid4().hex, model, asked, data=classes, timeout_s=timeout_s)
+def _policies(settings: AgentSettings) -> dict[str, tuple[Policy, ThresholdFile | None]]:
+    has_cloud = settings.cloud is not None
+    return {
+        name: policy_of(name, model.route, has_cloud=has_cloud) for name, model in settings.models.items()
+    }
 
 
-def _are_tensors(value: object) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(one, np.ndarray) for one in cast("Mapping[str, object]", value).values()
-    )
+def _local_only(policies: Mapping[str, tuple[Policy, ThresholdFile | None]]) -> set[str]:
+    return {name for name, (policy, _) in policies.items() if policy.mode is Mode.LOCAL_ONLY}
 
 
 def _cloud_name(name: str, model: ModelSettings) -> str:

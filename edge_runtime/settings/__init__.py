@@ -1,7 +1,8 @@
 """The settings of a store's agent: `store.yaml`, loaded once, frozen, passed down."""
 
 from edge_runtime.settings.checks import check_labels
-from edge_runtime.settings.load import load_settings, load_task
+from edge_runtime.settings.fleet import BundleSettings, FleetSettings
+from edge_runtime.settings.load import load_settings, load_task, load_with, sent_settings
 from edge_runtime.settings.model import (
     AgentSettings,
     CameraSettings,
@@ -22,10 +23,12 @@ from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSe
 
 __all__ = [
     "AgentSettings",
+    "BundleSettings",
     "CameraSettings",
     "CloudSettings",
     "DoorSettings",
     "EngineSettings",
+    "FleetSettings",
     "JsonlSinkSettings",
     "LineSettings",
     "ModelSettings",
@@ -42,4 +45,6 @@ __all__ = [
     "check_labels",
     "load_settings",
     "load_task",
+    "load_with",
+    "sent_settings",
 ]

@@ -13,6 +13,7 @@ from edge_runtime.settings.document import Document
 from edge_runtime.settings.model import (
     AgentSettings,
     JsonlSinkSettings,
+    MqttSinkSettings,
     ReportSinkSettings,
     VideoSinkSettings,
 )
@@ -37,7 +38,7 @@ def references(document: Document) -> Iterator[Problem]:
 
 
 def files(settings: AgentSettings) -> Iterator[Problem]:
-    """Find model files that are not there, and sinks that would write over each other."""
+    """Find model files that are not there, and sinks that would write over each other or nothing at all."""
     for name, model in settings.models.items():
         if model.bundle is not None and not model.bundle.exists():
             problem = f"no shipped bundle is called '{model.bundle.name}', and there is no {model.bundle}"
@@ -46,6 +47,13 @@ def files(settings: AgentSettings) -> Iterator[Problem]:
             yield Problem(
                 ("models", name, "file"), f"there is no {model.file}", do="Give the path of a model file."
             )
+    for index, key in enumerate(settings.bundles.trusted):
+        if not key.is_file():
+            place = ("bundles", "trusted", index)
+            yield Problem(place, f"there is no {key}", do="Give the path of a public key.")
+    if settings.fleet is not None and not settings.fleet.folder.is_dir():
+        problem = f"there is no {settings.fleet.folder}"
+        yield Problem(("fleet", "folder"), problem, do="Enrol the device first: edge-runtime enrol.")
     taken: dict[Path, int] = {}
     for index, sink in enumerate(settings.sinks):
         if isinstance(sink, JsonlSinkSettings | ReportSinkSettings):
@@ -53,6 +61,9 @@ def files(settings: AgentSettings) -> Iterator[Problem]:
             if first != index:
                 problem = f"sinks[{first}] writes this file already"
                 yield Problem(("sinks", index, "path"), problem, do="Give each sink its own file.")
+        if isinstance(sink, MqttSinkSettings) and sink.late and None in (settings.door, settings.cloud):
+            problem = "late answers come from a cloud to those who asked a door"
+            yield Problem(("sinks", index, "late"), problem, do="Add `door` and `cloud`, or drop it.")
     yield from _shared_videos(settings)
 
 

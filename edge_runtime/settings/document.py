@@ -4,7 +4,7 @@ Fills in `${NAME}` from the environment and refuses duplicate keys. Knows no fie
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -86,6 +86,23 @@ class Document:
         self.marks |= {keys + inner: mark for inner, mark in other.marks.items()}
         self.written |= {keys + inner: text for inner, text in other.written.items()}
         self.faults += [(keys + inner, problem, do) for inner, problem, do in other.faults]
+
+    def under(self, other: "Document", own: Collection[str]) -> "Document":
+        """Give another document with some blocks of this one, each with its own marks.
+
+        Args:
+            other: Both are mappings.
+            own: Keys of this one's blocks that stay; what else this one has is left out.
+        """
+        both = Document(
+            other.name, dict(other.data), dict(other.marks), dict(other.written), list(other.faults)
+        )
+        kept = [key for key in own if key in self.data]
+        both.data |= {key: self.data[key] for key in kept}
+        both.marks |= {keys: mark for keys, mark in self.marks.items() if keys and keys[0] in kept}
+        both.written |= {keys: text for keys, text in self.written.items() if keys and keys[0] in kept}
+        both.faults += [fault for fault in self.faults if fault[0] and fault[0][0] in kept]
+        return both
 
 
 def read_document(path: Path, environment: Mapping[str, str]) -> Document:

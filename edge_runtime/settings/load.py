@@ -3,6 +3,7 @@
 Opens no camera and no model; `edge-runtime check` does.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from edge_runtime.contract.errors import ConfigError
+from edge_runtime.contract.errors import ConfigError, StorageError
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.settings.checks import files, references
 from edge_runtime.settings.document import Document, read_document
+from edge_runtime.settings.fleet import DEVICES_OWN
 from edge_runtime.settings.model import AgentSettings
 from edge_runtime.settings.problems import Problem, SettingsError, dotted, explain
 from edge_runtime.settings.routes import purpose, routes
+from edge_runtime.update.contents import SETTINGS
+from edge_runtime.update.slots import Slots
 
 OVERRIDES: Mapping[str, str] = {
     "EDGE_RUNTIME_SITE": "site",
@@ -25,12 +29,18 @@ OVERRIDES: Mapping[str, str] = {
 }
 """Environment variable -> the key of the file that it replaces."""
 
+_OWN_DO = "Leave it out: each device has it in its own store.yaml."
+
+log = logging.getLogger(__name__)
 
 _TASKS: TypeAdapter[TaskSpec] = TypeAdapter(TaskSpec)
 
 
 def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> AgentSettings:
-    """Load a store's settings.
+    """Load a store's settings; where its fleet has sent some, those, with the device's own blocks.
+
+    Settings from a fleet that are wrong on this device are said, and the file alone is used: an agent that
+    does not start cannot be sent better ones.
 
     Relative paths in the file are relative to its folder; `EDGE_RUNTIME_STATE_DIR` is relative to the
     working directory.
@@ -46,9 +56,55 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> A
         SettingsError: Names file, line and path of everything that is wrong.
         ConfigError: The file cannot be read or is not YAML.
     """
+    alone = load_with(path, None, environment)
+    sent = None if alone.fleet is None else sent_settings(alone.fleet.folder)
+    if sent is None:
+        return alone
+    try:
+        return load_with(path, sent, environment)
+    except ConfigError as error:
+        log.error("the settings that the fleet sent are wrong here, and %s is used alone: %s", path, error)
+        return alone
+
+
+def sent_settings(folder: Path) -> Path | None:
+    """Find the settings that a fleet has put in place of the file's.
+
+    Args:
+        folder: `fleet.folder`.
+
+    Returns:
+        The file; None: there are none, or the disk has damaged what says so.
+    """
+    try:
+        active = Slots(folder / "updates" / "slots", "settings", "agent").active()
+    except StorageError as error:
+        log.error("%s; the store's own settings are used alone", error)
+        return None
+    return None if active is None else active[1] / SETTINGS
+
+
+def load_with(path: Path, sent: Path | None, environment: Mapping[str, str] | None = None) -> AgentSettings:
+    """Load a store's settings with those of a fleet in place of all that is not the device's own.
+
+    Args:
+        path: `store.yaml`; paths in both files are relative to its folder.
+        sent: What the fleet sent; None: nothing.
+        environment: As for `load_settings`.
+
+    Raises:
+        ConfigError: As for `load_settings`; or the fleet's file has a block that is the device's own.
+    """
     env = os.environ if environment is None else environment
     folder = path.parent.absolute()
     document = _read(path, env, "a mapping with version, site, models and cameras")
+    if sent is not None:
+        theirs = _read(sent, env, "a mapping with version, models and cameras")
+        foreign = [key for key in DEVICES_OWN if key in theirs.data]
+        if foreign:
+            said = [Problem((key,), "is the device's own", do=_OWN_DO) for key in foreign]
+            raise SettingsError(theirs, said)
+        document = document.under(theirs, DEVICES_OWN)
     _override(document, env)
     _splice_tasks(document, folder, env)
     problems = _faults(document)

@@ -16,6 +16,7 @@ from edge_runtime.contract.bundle import Name
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.settings.base import Fraction, OwnPath, Seconds, Settings, beside_the_file, refuse
+from edge_runtime.settings.fleet import BundleSettings, FleetSettings
 from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
 
 
@@ -271,6 +272,11 @@ class MqttSinkSettings(Settings):
     queue_max_bytes: int = Field(
         default=256 * 2**20, ge=2**16, description="events kept on disk at most while the broker is away"
     )
+    late: bool = Field(
+        default=False,
+        description="publish the cloud's late answers, too: {prefix}/{site}/answers/{request_id}; takes a"
+        " `door` and a `cloud`",
+    )
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:
@@ -342,4 +348,10 @@ class AgentSettings(Settings):
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="MB that models for requests may take together; absent: as the device profile says",
+    )
+    fleet: FleetSettings | None = Field(
+        default=None, description="the fleet that updates this device; absent: nobody does"
+    )
+    bundles: BundleSettings = Field(
+        default=BundleSettings(), description="whose bundles this device runs; absent: whatever it is given"
     )

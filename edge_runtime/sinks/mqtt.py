@@ -2,10 +2,11 @@
 
     {prefix}/{site}/{camera}/events   each event, QoS 1
     {prefix}/{site}/{camera}/state    the camera now, retained, at most once a second
+    {prefix}/{site}/answers/{id}      a late answer of the cloud, QoS 1
     {prefix}/{site}/status            "online" or "offline", retained, the last will
 
-An event leaves the spool when the broker acknowledges it, not before. Receives no messages; the fleet's link
-is another client.
+An event or an answer leaves the spool when the broker acknowledges it, not before. Receives no messages; the
+fleet's link is another client.
 """
 
 import json
@@ -113,6 +114,19 @@ class MqttSink:
         self._spool.append(
             [(f"{self._root}/{_level(e.camera)}/events", e.model_dump_json().encode()) for e in events]
         )
+        self._ring()
+
+    def answer(self, request_id: str, document: bytes) -> None:
+        """Put the late answer to a request into the spool.
+
+        Args:
+            request_id: Of the request.
+            document: What is published.
+
+        Raises:
+            StorageError: The disk did not take it.
+        """
+        self._spool.append([(f"{self._root}/answers/{_level(request_id)}", document)])
         self._ring()
 
     def sync(self) -> None:

@@ -4,12 +4,10 @@ Trusts no archive, though its digest was signed: `edge_runtime.archive` does the
 """
 
 import shutil
-import stat
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_runtime.archive import unpack, why_unsafe
+from edge_runtime.archive import UnsafeArchiveError, unpack
 from edge_runtime.atomic import new_folder
 from edge_runtime.bundle import open_bundle
 from edge_runtime.contract.errors import BundleError, ConfigError, StorageError
@@ -40,7 +38,7 @@ class Contents:
     def unpack(self, wanted: Wanted, file: Path, folder: Path) -> None:
         """Make a slot's folder, whole or not at all; as the port says."""
         if wanted.kind == "model":
-            self._unpack_bundle(file, folder)
+            self._unpack_bundle(wanted, file, folder)
             return
         if file.stat().st_size > _MAX_TEXT_BYTES:
             raise _invalid(wanted, f"at most {_MAX_TEXT_BYTES:,} bytes", f"{file.stat().st_size:,}")
@@ -55,35 +53,27 @@ class Contents:
                 _check_labels(wanted, file)
                 shutil.copyfile(file, part / LABELS)
 
-    def _unpack_bundle(self, file: Path, folder: Path) -> None:
-        _refuse_unsafe(file)
+    def _unpack_bundle(self, wanted: Wanted, file: Path, folder: Path) -> None:
         try:
-            unpack(file, folder)
+            name = unpack(file, folder).manifest.name
+        except UnsafeArchiveError as error:
+            raise UpdateFailedError(Failure.ARCHIVE_UNSAFE, str(error)) from error
         except BundleError as error:
             raise UpdateFailedError(Failure.ARCHIVE_BROKEN, str(error)) from error
+        if name != wanted.name:
+            raise UpdateFailedError(
+                Failure.ARCHIVE_BROKEN,
+                f"{wanted.target}: the bundle in it",
+                expected=f"the name {wanted.name}",
+                got=name,
+                do="Publish it under its own name",
+            )
         if self._trusted is None:
             return
         try:
             open_bundle(folder, trusted=self._trusted, check_files=False)
         except BundleError as error:
             raise UpdateFailedError(Failure.SIGNATURE, str(error)) from error
-
-
-def _refuse_unsafe(file: Path) -> None:
-    """Tell an attack from damage; what is merely damaged is left to the unpacking."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise UpdateFailedError(
-            Failure.ARCHIVE_BROKEN, f"{file.name}: is damaged or no archive", got=str(error)
-        ) from error
-    for info in infos:
-        why = why_unsafe(info.orig_filename.removesuffix("/"))
-        if why is None and stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            why = "is a link or a device"
-        if why is not None:
-            raise UpdateFailedError(Failure.ARCHIVE_UNSAFE, f"{file.name}: the name {info.filename!r} {why}")
 
 
 def _check_labels(wanted: Wanted, file: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract.errors import UpdateError
+from edge_runtime.contract.fleet import Trial as Needs
 from edge_runtime.contract.fleet import Wanted
 from edge_runtime.contract.update import Failure, Happening, UpdateFailedError
 from edge_runtime.update.collect import collect
@@ -113,6 +114,23 @@ class Effects:
     def of(self, update: Update) -> Slots:
         """Give the slots of an update's name."""
         return Slots(self.slots, update.kind, update.name)
+
+    def remove(self, update: Update) -> bool:
+        """Go back to what the device was installed with; may be begun again at any time.
+
+        Returns:
+            Whether there was anything to go back from.
+
+        Raises:
+            EdgeRuntimeError: What was installed does not open, or the disk is full, read-only or broken.
+        """
+        slots = self.of(update)
+        if slots.empty:
+            return False
+        slots.forget()
+        self._ports.trial.restore(update.kind, update.name)
+        slots.sweep()
+        return True
 
     def make_room(self, update: Update) -> None:
         """Throw away what was fetched for an update that ends.
@@ -228,7 +246,8 @@ class Effects:
         )
         if evidence is None:
             return Result(None, update)
-        unhealthy = judge(evidence, wanted.trial)
+        # Settings and labels answer nothing that could be compared.
+        unhealthy = judge(evidence, wanted.trial if wanted.kind == "model" else Needs())
         if unhealthy is not None:
             raise UpdateFailedError(unhealthy.code, unhealthy.detail)
         return Result(Happening.DONE, update)

@@ -73,7 +73,21 @@ class Trial(Protocol):
         ...
 
     def adopt(self, kind: Kind, name: str, folder: Path) -> None:
-        """Answer with a committed version from now on; harmless where that is done already."""
+        """Answer with a committed version from now on; harmless where that is done already.
+
+        Raises:
+            EdgeRuntimeError: It does not open now; what answered goes on, and it is tried again.
+        """
+        ...
+
+    def restore(self, kind: Kind, name: str) -> None:
+        """Answer with what the device was installed with; harmless where that is done already.
+
+        Called once no slot of the name has a version, and before its files are removed.
+
+        Raises:
+            EdgeRuntimeError: It does not open; what answered goes on.
+        """
         ...
 
     def dismiss(self, kind: Kind, name: str) -> None:

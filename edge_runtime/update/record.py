@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge_runtime.contract.bundle import Sha256
-from edge_runtime.contract.fleet import Bytes, Id, Kind, Wanted
+from edge_runtime.contract.fleet import Bytes, Id, Kind, Named, Wanted
 from edge_runtime.contract.task import Declared
 from edge_runtime.contract.update import Failure, State
 
@@ -109,6 +109,7 @@ class Record(Declared):
         seq: Of the last `Desired` that was taken; -1: none yet.
         trusted_time_s: The latest moment that has surely passed, in seconds since 1970.
         desired: Of that message.
+        removed: Of that message.
         cancelled: Of that message, and by command.
         updates: One a name.
     """
@@ -117,6 +118,7 @@ class Record(Declared):
     seq: int = -1
     trusted_time_s: float = 0.0
     desired: tuple[Wanted, ...] = ()
+    removed: tuple[Named, ...] = ()
     cancelled: tuple[Id, ...] = ()
     updates: tuple[Update, ...] = ()
 

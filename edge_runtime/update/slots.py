@@ -164,6 +164,37 @@ class Slots:
         if pointer.candidate is not None or pointer.held(pointer.free) is None:
             self.vacate()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is installed and nothing lies about.
+
+        Raises:
+            StorageError: As for `read`.
+        """
+        return self.read() == Pointer() and not any(self.folder(slot).exists() for slot in Slot)
+
+    def forget(self) -> None:
+        """Have neither version any more; their files stay until `sweep`.
+
+        Raises:
+            StorageError: The disk is full, read-only or broken.
+        """
+        if self.read() != Pointer():
+            self._write(Pointer())
+
+    def sweep(self) -> None:
+        """Remove the files of both slots, which `forget` has let go of.
+
+        Raises:
+            StorageError: The disk is read-only or broken.
+        """
+        for slot in Slot:
+            try:
+                if self.folder(slot).exists():
+                    shutil.rmtree(self.folder(slot))
+            except OSError as error:
+                raise cannot_write(self.folder(slot), error) from error
+
     def _write(self, pointer: Pointer) -> None:
         with new_file(self._file) as stream:
             stream.write(sealed(pointer.model_dump_json().encode()))

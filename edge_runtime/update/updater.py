@@ -132,6 +132,10 @@ class Updater:
         updates = (*record.updates, *(record.of(each.kind, each.name) for each in lost))
         return tuple(self._have(update) for update in updates)
 
+    def under_way(self) -> tuple[Wanted, ...]:
+        """Give what updates that have not ended lead to."""
+        return tuple(each.wanted for each in self._record.updates if each.wanted is not None)
+
     @property
     def desired_seq(self) -> int:
         """Of the last message that was taken; -1: none yet."""
@@ -155,6 +159,8 @@ class Updater:
                 continue
             self._perform(update)
             return 0.0
+        if self._remove(now_s):
+            return 0.0
         return max(0.0, min([_POLL_S, *(each - now_s for each in self._wake_s.values() if each > now_s)]))
 
     def _resume(self) -> None:
@@ -172,7 +178,12 @@ class Updater:
             cancelled = tuple(sorted(given_up & _deployments(last, self._record)))
             self._write(
                 self._record.model_copy(
-                    update={"seq": last.seq, "desired": last.wanted, "cancelled": cancelled}
+                    update={
+                        "seq": last.seq,
+                        "desired": last.wanted,
+                        "removed": last.removed,
+                        "cancelled": cancelled,
+                    }
                 )
             )
             with self._lock:  # not before it is in the journal
@@ -230,6 +241,38 @@ class Updater:
             self._write(self._record.having(update.model_copy(update={"starts": update.starts - 1})))
         else:
             self._wake_s[update.key] = self._clock.steady_s() + (0.0 if self._must_stop(update) else _POLL_S)
+
+    def _remove(self, now_s: float) -> bool:
+        """Take a name back to what was installed, where no version of it is wanted; say whether one was."""
+        wanted = {(each.kind, each.name) for each in self._record.desired}
+        for named in self._record.removed:
+            update = self._record.of(named.kind, named.name)
+            if update.state is not State.IDLE or update.key in wanted:
+                continue
+            if self._wake_s.get(update.key, now_s) > now_s:
+                continue
+            committed = update.ended is not None and update.ended.state is State.COMMITTED
+            try:
+                if not self._effects.remove(update) and not committed:
+                    continue
+            except EdgeRuntimeError as error:
+                self._removal_failed(update, error)
+                return True
+            self._attempts.pop(update.key, None)
+            self._wake_s.pop(update.key, None)
+            rest = {"ended": None if committed else update.ended, "code": None, "detail": ""}
+            self._write(self._record.having(update.model_copy(update=rest)))
+            collect(self._effects.store, self._effects.slots, self._record)
+            return True
+        return False
+
+    def _removal_failed(self, update: Update, error: EdgeRuntimeError) -> None:
+        """Try again later, without end: no version of the name is good."""
+        attempt = self._attempts.get(update.key, (0, 0))[0] + 1
+        self._attempts[update.key] = attempt, 0
+        self._wake_s[update.key] = self._clock.steady_s() + self._patience.pause_s(attempt, self._dice())
+        reason = {"code": _coded(error, update.state).code, "detail": str(error)[:_DETAIL]}
+        self._record = self._record.having(update.model_copy(update=reason))
 
     def _must_stop(self, update: Update) -> bool:
         return self._stopping or bool(self._inbox) or self._is_given_up(update)
@@ -316,8 +359,8 @@ class Updater:
             state=ended.state if at_rest and ended else state,
             deployment=ended.deployment if at_rest and ended else deployment,
             progress=self._progress(update) / source.size_bytes if source and source.size_bytes else 0.0,
-            code=ended.code if at_rest and ended else update.code,
-            detail=ended.detail if at_rest and ended else update.detail,
+            code=update.code or (ended.code if at_rest and ended else None),
+            detail=update.detail or (ended.detail if at_rest and ended else ""),
         )
 
 

@@ -22,6 +22,16 @@ class Lane:
         self.occupied = False
         """Whether the last frame had tracked objects; read by the camera's thread."""
 
+    @property
+    def last(self) -> Frame | None:
+        """The frame it is at; None: none yet. May be read by any thread."""
+        return self._last
+
+    def adopt(self, plan: CameraPlan) -> None:
+        """Go on with another model's names and scores; objects, zones and counts stay. From any thread."""
+        self._tracker.options = plan.tracker
+        self._rules.context = plan.context
+
     def step(self, frame: Frame, detections: Detections) -> Scene:
         """Follow the objects into one more frame and say what that means."""
         picture = frame.picture

@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_runtime.contract.errors import EdgeRuntimeError
@@ -40,6 +41,8 @@ class _Running:
 class _Job:
     ticket: Ticket[Frame]
     running: _Running
+    detector: Detector
+    """Of the moment it was taken: a swap must not come between frames that are inferred together."""
 
 
 class VideoRuntime:
@@ -66,6 +69,10 @@ class VideoRuntime:
         self._work = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
         self._closing = False
+        self._inside: Counter[int] = Counter()
+        """Frames that a detector is looking at, by its identity."""
+        self._leaving: dict[int, Callable[[], None]] = {}
+        self._tap: Callable[[Frame], None] | None = None
         self._workers = [
             threading.Thread(target=self._run_worker, name=f"worker-{number}", daemon=True)
             for number in range(workers)
@@ -120,6 +127,36 @@ class VideoRuntime:
                 self._cameras.pop(name, None)
                 self._pipeline.remove(name)
             self._space.notify_all()
+
+    def swap(self, old: Detector, plans: Mapping[str, CameraPlan], left: Callable[[], None]) -> None:
+        """Let cameras go on with another detector from their next frame on; not one is lost.
+
+        Args:
+            old: What they have.
+            plans: By camera: as before, with the new detector. Unknown names are fine.
+            left: Called once when no frame is in `old` any more, perhaps by a worker.
+        """
+        with self._lock:
+            for name, plan in plans.items():
+                running = self._cameras.get(name)
+                if running is not None:
+                    running.plan = plan
+                    running.lane.adopt(plan)
+            busy = self._inside[id(old)] > 0
+            if busy:
+                self._leaving[id(old)] = left
+        if not busy:
+            left()
+
+    def tap(self, give: Callable[[Frame], None] | None) -> None:
+        """Show every inferred frame to somebody, who must not keep a worker; None: to nobody any more."""
+        self._tap = give
+
+    def last_frame(self, camera: str) -> Frame | None:
+        """Give the newest frame of a camera that was looked at; None: there is none, or no such camera."""
+        with self._lock:
+            running = self._cameras.get(camera)
+        return None if running is None else running.lane.last
 
     def finished(self) -> bool:
         """Tell whether every camera is through: ended, or failed for good."""
@@ -206,8 +243,20 @@ class VideoRuntime:
             with self._lock:
                 for job, outcome in zip(jobs, outcomes, strict=True):
                     self._pipeline.finish(job.ticket, outcome)
+                left = self._leave(jobs)
+            if left is not None:
+                left()
             for name in dict.fromkeys(job.ticket.camera for job in jobs):
                 self._deliver(name)
+
+    def _leave(self, jobs: list[_Job]) -> Callable[[], None] | None:
+        """Note that frames came out of their detector; give whom to tell that it was the last. Lock held."""
+        detector = id(jobs[0].detector)
+        self._inside[detector] -= len(jobs)
+        if self._inside[detector] > 0:
+            return None
+        del self._inside[detector]
+        return self._leaving.pop(detector, None)
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for a frame, and take others along that are cheaper with it; the lock is held.
@@ -218,7 +267,9 @@ class VideoRuntime:
         while True:
             job = self._take(None)
             if job is not None:
-                return [job, *self._company(job.running.plan.detector)]
+                jobs = [job, *self._company(job.detector)]
+                self._inside[id(job.detector)] += len(jobs)
+                return jobs
             if self._closing:
                 return []
             self._work.wait()
@@ -237,11 +288,14 @@ class VideoRuntime:
             self._cameras[name].tally.dropped(DropCause.LATE)
         if ticket is not None or late:
             self._space.notify_all()
-        return None if ticket is None else _Job(ticket, self._cameras[ticket.camera])
+        if ticket is None:
+            return None
+        running = self._cameras[ticket.camera]
+        return _Job(ticket, running, running.plan.detector)
 
     def _infer(self, jobs: list[_Job]) -> list[Detections] | list[None]:
         started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
-        detector = jobs[0].running.plan.detector
+        detector = jobs[0].detector
         try:
             found = detector.predict_many([job.ticket.item.picture for job in jobs])
         except Exception as error:  # noqa: BLE001 - reported; one bad frame must not end the worker
@@ -276,6 +330,8 @@ class VideoRuntime:
         cpu_ns = time.thread_time_ns()
         scene = running.lane.step(frame, detections)
         self._on_scene(scene)
+        if (tap := self._tap) is not None:
+            tap(frame)
         if running.trouble:
             running.trouble = ""
             running.tally.changed(CameraState.ONLINE)

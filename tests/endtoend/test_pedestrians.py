@@ -22,12 +22,13 @@ import av
 import pytest
 
 from edge_runtime.agent import Agent
-from edge_runtime.agent.models import bundle_of, open_settings_model
+from edge_runtime.agent.models import open_settings_model
 from edge_runtime.agent.plans import LOW_SCORE, camera_plan
 from edge_runtime.contract.event import EVENTS, CameraStateChanged, LineCrossed
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, CameraState
 from edge_runtime.local_model import this_device
+from edge_runtime.runtime.bundles import Bundles
 from edge_runtime.settings import load_settings
 from edge_runtime.video.runtime import VideoRuntime
 
@@ -126,7 +127,7 @@ def scenes(folder: Path) -> list[Scene]:
     """What the same model, tracker and plan see, picture by picture."""
     settings, profile = load_settings(folder / "store.yaml"), this_device("auto")
     wanted = settings.models["people"]
-    model = open_settings_model(wanted, bundle_of(wanted), profile, min_score=LOW_SCORE)
+    model = open_settings_model(wanted, Bundles().open(wanted), profile, min_score=LOW_SCORE)
     seen: list[Scene] = []
     runtime = VideoRuntime(workers=2, on_scene=seen.append, on_events=lambda _: None)
     try:

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.agent.models import bundle_of, detector_of, open_settings_model
+from edge_runtime.agent.models import detector_of, open_settings_model
 from edge_runtime.agent.plans import LOW_SCORE
 from edge_runtime.analytics.rules import Zone
 from edge_runtime.analytics.tracker import TrackerOptions
 from edge_runtime.contract.event import ZoneEntered
 from edge_runtime.local_model import this_device
+from edge_runtime.runtime.bundles import Bundles
 from edge_runtime.settings import ModelSettings
 from edge_runtime.video.plan import Detector
 from tests.simulators.clips import Image, write_clip
@@ -27,7 +28,7 @@ EVERYWHERE = Zone(name="picture", polygon=((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (
 @pytest.fixture(scope="module")
 def people() -> Iterator[Detector]:
     settings = ModelSettings.model_validate({"bundle": "efficientdet-lite0", "labels": ["person"]})
-    model = open_settings_model(settings, bundle_of(settings), this_device("auto"), min_score=LOW_SCORE)
+    model = open_settings_model(settings, Bundles().open(settings), this_device("auto"), min_score=LOW_SCORE)
     yield detector_of(model, "people")
     model.predictor.close()
 

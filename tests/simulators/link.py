@@ -21,7 +21,7 @@ from edge_runtime.routing.hedge import HedgeBudget, hedge_after_s
 from edge_runtime.routing.latency import LatencyWindow, LocalPredictor
 from edge_runtime.routing.policy import Action, Policy, choose, fall_back, judge
 from edge_runtime.routing.reachability import Reachability, ReachabilityOptions, is_ours
-from edge_runtime.routing.retry import MEANINGS, Failure, RetryOptions, retry_after_s
+from edge_runtime.routing.retry import MEANINGS, Failure, RetryOptions, Whose, retry_after_s
 
 Steps = Generator[float, None, None]
 """What happens one after the other; each value is a time to wait in seconds."""
@@ -253,7 +253,7 @@ class Device:
             yield outcome.took_s
         meaning = outcome.failure and MEANINGS[outcome.failure]
         took_s = self.now_s - began_s
-        ok = meaning is None or not meaning.cloud_failed
+        ok = meaning is None or meaning.opens is Whose.NOBODY
         self.breaker.done(permit, self.now_s, ok=ok, took_s=took_s, dice=self.dice.random())
         reached = meaning is None or not meaning.offline
         self.reach.heard(self.now_s, reached=reached, dice=self.dice.random())

@@ -17,13 +17,18 @@ from edge_runtime.contract.errors import StorageError
 from edge_runtime.contract.fleet import Delta
 from edge_runtime.contract.update import State
 from edge_runtime.update.health import Evidence
-from tests.simulators.updates import World, desired, release, sha, wanted, whole
+from tests.simulators.updates import World, desired, release, removed, sha, wanted, whole
 
 OLD, NEW = release(1), release(2)
 TOUCHES = ("write", "fsync", "replace", "rename", "ftruncate", "unlink", "mkdir", "rmdir")
 FULL = {"write", "fsync", "mkdir"}
 """Fail on a full disk; names can still be changed and removed."""
 KILLED, SPOILED = 77, 78
+GOOD = {
+    "whole": (sha(NEW), State.COMMITTED), "patch": (sha(NEW), State.COMMITTED),
+    "rollback": (sha(OLD), State.ROLLED_BACK), "removed": (None, State.IDLE),
+}  # fmt: skip
+"""What is active after each story, and how its update ended."""
 
 
 class Spoiler:
@@ -95,7 +100,7 @@ def update(root: Path, url: str, story: str) -> None:
     world = world_of(url, story)
     updater = world.updater(root)
     if updater.desired_seq < 2:
-        updater.desire(desired(2, second(url, story)))
+        updater.desire(removed(2) if story == "removed" else desired(2, second(url, story)))
     world.settle(updater)
 
 
@@ -126,7 +131,7 @@ def strike(template: Path, root: Path, url: str, story: str, mode: str, at: int)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code == 0:
         return False, None
-    good, ends = (sha(NEW), State.COMMITTED) if story != "rollback" else (sha(OLD), State.ROLLED_BACK)
+    good, ends = GOOD[story]
     try:
         assert code in {KILLED, SPOILED}, f"exit status {code}"
         assert whole(root) in {sha(OLD), good}, "right after the strike"

@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from edge_runtime.contract.deployment import Slot
-from edge_runtime.contract.fleet import Delta, Desired, Trial, Wanted, Window
+from edge_runtime.contract.errors import BundleError
+from edge_runtime.contract.fleet import Delta, Desired, Named, Trial, Wanted, Window
 from edge_runtime.contract.update import State, UpdateFailedError
 from edge_runtime.update.contents import Contents
 from edge_runtime.update.download import Downloader, DownloadOptions
@@ -48,6 +49,12 @@ def desired(seq: int, *things: Wanted, cancelled: tuple[str, ...] = ()) -> Desir
     return Desired(seq=seq, tenant="acme", device="d1", wanted=things, cancelled=cancelled)
 
 
+def removed(seq: int, *things: Wanted) -> Desired:
+    """No version of the labels is good; but of what is wanted beside, one is."""
+    gone = (Named(kind="labels", name="detector"),)
+    return Desired(seq=seq, tenant="acme", device="d1", wanted=things, removed=gone)
+
+
 @dataclass
 class World:
     """All ports at once. `evidence` and `refuses` are what a trial and the metadata say."""
@@ -66,6 +73,8 @@ class World:
     proves_s: float = 0.0
     adopted: list[str] = field(default_factory=list[str])
     dismissed: int = 0
+    restored: int = 0
+    refuses_to_restore: bool = False
 
     def look_up(self, wanted: Wanted, at_s: float) -> Trusted:
         if self.refuses is not None:
@@ -94,6 +103,11 @@ class World:
 
     def adopt(self, kind: str, name: str, folder: Path) -> None:
         self.adopted.append(sha((folder / "labels.txt").read_bytes()))
+
+    def restore(self, kind: str, name: str) -> None:
+        if self.refuses_to_restore:
+            raise BundleError("what was installed is gone")
+        self.restored += 1
 
     def dismiss(self, kind: str, name: str) -> None:
         self.dismissed += 1

@@ -68,3 +68,16 @@ def test_changes(wanted: Edit, added: str, removed: str, replaced: str, later: s
     names = {*running.cameras, *changes.added} - set(changes.removed)
     assert set(changes.settings.cameras) == names
     assert changes.settings.model_copy(update={"cameras": running.cameras}) == running
+
+
+def test_routes_change_while_a_model_runs_but_its_name_in_the_cloud_does_not() -> None:
+    def routed(**route: Any) -> AgentSettings:
+        return settings(models={"people": {"bundle": "efficientdet-lite0", "route": route}})
+
+    running = settings()
+    changes = compare(running, routed(timeout_s=1.0, never_leave=["video"]))
+    assert (changes.routed, changes.later) == (("people",), ())
+    assert changes.settings.models["people"].route.timeout_s == 1.0
+    changes = compare(running, routed(cloud_model="big"))
+    assert (changes.routed, changes.later) == ((), ("models.people",))
+    assert changes.settings == running

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.contract.bundle import BundleManifest
 from edge_runtime.contract.deployment import Slot
 from edge_runtime.contract.errors import ConfigError, StorageError
 from edge_runtime.contract.fleet import Delta, Trial, Window
@@ -249,9 +250,49 @@ def holding(content: bytes) -> Callable[[Path], None]:
     return write
 
 
+def bomb(path: Path) -> None:
+    """A bundle whose model is far longer than its manifest says."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bundle.json", manifest("detector", b"small"))
+        archive.writestr("model.onnx", bytes(1 << 20))
+
+
+def manifest(name: str, content: bytes) -> str:
+    sha256, size = sha(content), len(content)
+    made = BundleManifest.model_validate(
+        {
+            "name": name, "version": "1.0.0", "licence": "MIT", "source": "test", "task": {"kind": "tensors"},
+            "variants": [
+                {"id": "onnx", "format": "onnx", "precision": "fp32", "path": "model.onnx",
+                 "sha256": sha256, "size_bytes": size},
+            ],
+        }
+    )  # fmt: skip
+    return made.model_dump_json()
+
+
+def packed(path: Path, name: str = "detector") -> None:
+    """A sound bundle."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bundle.json", manifest(name, b"small"))
+        archive.writestr("model.onnx", b"small")
+
+
+def test_a_sound_bundle_becomes_a_slot_and_one_of_another_name_does_not(tmp_path: Path) -> None:
+    contents = Contents(trusted=None, check_settings=lambda path: None)
+    packed(tmp_path / "file")
+    contents.unpack(wanted(1, b"x", kind="model"), tmp_path / "file", tmp_path / "slot")
+    assert {each.name for each in (tmp_path / "slot").iterdir()} == {"bundle.json", "model.onnx"}
+    packed(tmp_path / "other", "another")
+    with pytest.raises(UpdateFailedError, match="expected the name detector, got another") as caught:
+        contents.unpack(wanted(1, b"x", kind="model"), tmp_path / "other", tmp_path / "slot2")
+    assert caught.value.code is Failure.ARCHIVE_BROKEN
+
+
 @pytest.mark.parametrize(
     ("kind", "write", "code"),
     [
+        ("model", bomb, Failure.ARCHIVE_UNSAFE),
         ("model", zipped("../evil"), Failure.ARCHIVE_UNSAFE),
         ("model", zipped("/etc/evil"), Failure.ARCHIVE_UNSAFE),
         ("model", zipped("link", mode=0o120777), Failure.ARCHIVE_UNSAFE),

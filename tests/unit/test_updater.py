@@ -13,7 +13,7 @@ from edge_runtime.contract.update import Failure, State, UpdateFailedError
 from edge_runtime.update.delta import make_delta
 from edge_runtime.update.health import Evidence
 from tests.simulators.range_server import Files, serving
-from tests.simulators.updates import NIGHT, World, desired, release, sha, wanted, whole
+from tests.simulators.updates import NIGHT, World, desired, release, removed, sha, wanted, whole
 
 OLD, NEW = release(1), release(2)
 
@@ -128,6 +128,62 @@ def test_something_newer_takes_the_place_of_what_is_under_way(files: Files, tmp_
     with pytest.raises(UpdateFailedError) as caught:
         updater.desire(desired(2, wanted(1, OLD)))
     assert caught.value.code is Failure.MESSAGE_STALE
+
+
+def test_no_version_is_good_any_more(files: Files, tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    world = installed(files, root)
+    updater = world.updater(root)
+    updater.desire(desired(2, wanted(2, NEW)))
+    world.settle(updater)
+    updater.desire(removed(3))
+    world.settle(updater)
+    (have,) = updater.have()
+    assert (have.version, have.counter, have.state, have.deployment) == (None, 0, State.IDLE, None)
+    assert world.restored == 1
+    assert whole(root) is None
+    assert list((root / "objects").iterdir()) == []
+    assert [each.name for each in (root / "slots/labels/detector").iterdir()] == ["pointer"]
+    again = world.updater(root)
+    world.settle(again)
+    assert world.restored == 1, "once is enough"
+    again.desire(desired(4, wanted(2, NEW)))
+    world.settle(again)
+    assert whole(root) == sha(NEW), "the same deployment may come back"
+
+
+def test_what_is_removed_is_given_up_first_and_what_is_wanted_too_stays(files: Files, tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    world = installed(files, root)
+    updater = world.updater(root)
+    updater.desire(desired(2, wanted(2, NEW, window=NIGHT)))
+    world.settle(updater)
+    updater.desire(removed(3, wanted(2, NEW, window=NIGHT)))
+    world.settle(updater)
+    assert (updater.have()[0].state, whole(root)) == (State.WAITING_WINDOW, sha(OLD))
+    updater.desire(removed(4))
+    world.settle(updater)
+    (have,) = updater.have()
+    assert (have.version, have.state, have.code) == (None, State.CANCELLED, Failure.CANCELLED)
+    assert whole(root) is None
+
+
+def test_going_back_is_tried_until_it_works(files: Files, tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    world = installed(files, root)
+    world.refuses_to_restore = True
+    updater = world.updater(root)
+    updater.desire(removed(2))
+    for _ in range(20):
+        world.steady += updater.step()
+    (have,) = updater.have()
+    assert have.version is None
+    assert (have.code, have.detail) == (Failure.STORAGE, "what was installed is gone")
+    world.refuses_to_restore = False
+    world.steady += 1000
+    world.settle(updater)
+    (have,) = updater.have()
+    assert (have.code, have.detail, world.restored) == (None, "", 1)
 
 
 def test_a_trial_that_is_stopped_is_no_crash(files: Files, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_runtime.analytics.rules import Line, Zone
+from edge_runtime.analytics.rules import Line, RuleContext, Zone
 from edge_runtime.contract.event import CameraStateChanged, LineCrossed, ZoneDwell, ZoneEntered, ZoneLeft
 from edge_runtime.contract.status import CameraState, DropCause
 from edge_runtime.video.motion import MotionOptions
@@ -261,3 +262,42 @@ def test_who_stands_still_stays_and_costs_nothing(tmp_path: Path) -> None:
     assert isinstance(left, ZoneLeft)
     assert 10.0 <= dwell.dwell_s < 12.0
     assert left.dwell_s > 20.0
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_detector_takes_the_place_of_another_between_two_frames(
+    watcher: Watcher, clip: Path, batch: int
+) -> None:
+    gate, left = threading.Event(), list[str]()
+    old, new = SquareDetector(batch, gate), SquareDetector(batch)
+    watcher.runtime.add(plan("left", clip, old))
+    watcher.runtime.add(plan("right", clip, old))
+    watcher.wait(lambda: len(old.sizes) == 2, "both workers to be inside")
+    context = RuleContext(site="shop", camera="left", epoch="test", model="square", model_version="2")
+    plans = {
+        name: replace(plan(name, clip, new), context=replace(context, camera=name))
+        for name in ("left", "right")
+    }
+    watcher.runtime.swap(old, {**plans, "unknown": plans["left"]}, lambda: left.append("left"))
+    assert left == [], "frames are in it"
+    gate.set()
+    watcher.finish()
+    assert left == ["left"]
+    assert len(old.sizes) == 2
+    assert sum(old.sizes) + sum(new.sizes) == 200, "not one frame was lost or looked at twice"
+    for name in ("left", "right"):
+        assert [scene.frame.index for scene in watcher.of(name)] == list(range(100))
+    watcher.runtime.swap(new, plans, lambda: left.append("again"))
+    assert left == ["left", "again"], "nobody was in it"
+
+
+def test_frames_are_shown_to_who_asks(watcher: Watcher, clip: Path) -> None:
+    shown: list[int] = []
+    watcher.runtime.tap(lambda frame: shown.append(frame.index))
+    watcher.runtime.add(plan("left", clip))
+    assert watcher.runtime.last_frame("nowhere") is None
+    watcher.finish()
+    assert shown == list(range(100))
+    last = watcher.runtime.last_frame("left")
+    assert last is not None
+    assert last.index == 99

@@ -1,0 +1,38 @@
+"""Is a device worse off with a new version than before? Compares two reports of its health. Pure.
+
+One bad report may be chance; whoever asks counts how many follow each other.
+"""
+
+from edge_runtime.contract.fleet import Health
+
+REPORTS = 2
+"""So many bad reports one after the other make a regression."""
+_FPS_RATIO = 0.7
+_LATENCY_RATIO = 2.0
+_ERRORS_MORE = 0.1
+"""Errors a second that are nothing yet."""
+_ERRORS_RATIO = 2.0
+
+
+def worse(before: Health, after: Health) -> str | None:
+    """Say what is worse.
+
+    Args:
+        before: When it was offered the version.
+        after: With the version.
+
+    Returns:
+        For a person, with the numbers; None: nothing.
+    """
+    offline = after.cameras - after.cameras_online
+    if after.cameras_online < before.cameras_online and offline > before.cameras - before.cameras_online:
+        return f"{after.cameras_online} cameras online, {before.cameras_online} before"
+    if after.fps < _FPS_RATIO * before.fps:
+        return f"{after.fps:.1f} pictures a second, {before.fps:.1f} before"
+    if after.errors_per_s > max(_ERRORS_MORE, _ERRORS_RATIO * before.errors_per_s):
+        return f"{after.errors_per_s:.2f} errors a second, {before.errors_per_s:.2f} before"
+    old_ms, new_ms = before.latency_p95_ms, after.latency_p95_ms
+    if old_ms and new_ms is not None and new_ms > _LATENCY_RATIO * old_ms:
+        return f"p95 {new_ms:.0f} ms, {old_ms:.0f} ms before"
+    new = [each for each in after.trouble if each not in before.trouble]
+    return f"new trouble: {new[0]}" if new else None
