@@ -179,8 +179,12 @@ def _bundle(folder: Path, size: int) -> Path:
     profile = detect_profile()
     if (root / MANIFEST).exists():
         manifest = BundleManifest.model_validate_json((root / MANIFEST).read_text())
-        whole = all(digest(root / each.path)[0] == each.sha256 for each in manifest.variants)
-        if whole and manifest.receipts[0].machine == profile.cpu.name:
+        fresh = all(
+            digest(place / each.path)[0] == each.sha256
+            for each in manifest.variants
+            for place in (root, folder)
+        )
+        if fresh and manifest.receipts[0].machine == profile.cpu.name:
             return root
     root.mkdir(exist_ok=True)
     known = (

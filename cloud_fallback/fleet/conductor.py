@@ -88,6 +88,7 @@ class Conductor:
         self._dice = dice
         self._arbiter: Arbiter | None = None
         self._heads: dict[str, Head] = {}
+        self._worse_s: dict[tuple[str, str], float] = {}
         self._sources: dict[str, Source] = {}
         self._anew: set[str] = set()
 
@@ -236,10 +237,12 @@ class Conductor:
             have = errands.about(errand, has)
             outcome = errands.outcome(errand, member.standing, have, taken=taken)
             detail = ""
-            if outcome is Outcome.SUCCEEDED and counts and side.before:
+            at_rest = all(each.state in errands.AT_REST for each in has)
+            if outcome is Outcome.SUCCEEDED and counts and at_rest and side.before:
                 side, detail = self._watch(rollout, member, side, row, now_s)
                 found.new_sides[rollout.id, row.name] = side
                 if side.worse >= wellness.REPORTS:
+                    self._worse_s.pop((rollout.id, row.name), None)
                     outcome = Outcome.REGRESSED
             if outcome is None:
                 continue
@@ -258,14 +261,23 @@ class Conductor:
             deployment.id, deployment.kind, deployment.bundle, deployment.sha256, side.attempts, back_sha256
         )
 
-    @staticmethod
-    def _watch(rollout: Rollout, member: Member, side: Side, row: AnyRow, now_s: float) -> tuple[Side, str]:
+    def _watch(
+        self, rollout: Rollout, member: Member, side: Side, row: AnyRow, now_s: float
+    ) -> tuple[Side, str]:
         until_s = member.since_s + rollout.deployment.pace.soak_s + _WATCH_S
         if member.standing is Standing.SUCCEEDED and now_s > until_s:
             return side, ""
         before, after = Health.model_validate_json(side.before), Health.model_validate_json(row.health)
         worse = wellness.worse(before, after)
-        return replace(side, worse=side.worse + 1 if worse else 0), worse or ""
+        key = rollout.id, member.device
+        if worse is None:
+            self._worse_s.pop(key, None)
+            return replace(side, worse=0), ""
+        apart_s = min(wellness.APART_S, rollout.deployment.pace.soak_s / 3)
+        if now_s - self._worse_s.get(key, -apart_s) < apart_s:
+            return side, worse
+        self._worse_s[key] = now_s
+        return replace(side, worse=side.worse + 1), worse
 
     def _move(self, arbiter: Arbiter, found: _Found, now_s: float) -> None:
         for each in found.asked:

@@ -91,7 +91,8 @@ def run(folder: Path, screen: Console, *, keep: bool) -> None:
     ):
         screen.print(f"   Broker and manager run. Console: [bold]{hq.url}/console[/]", soft_wrap=True)
         screen.print(f"   Log in with the token [bold]{hq.token}[/]", soft_wrap=True)
-        with _real_device(hq, client, folder):
+        settings = (files("cloud_fallback.fleet") / "demo_store.yaml").read_text("utf-8")
+        with real_device(hq, client, folder, REAL, settings):
             story = _Story(hq, client, screen, hq.delegate("model", DETECTOR))
             story.wait_for_all(SIMULATED + 1)
             screen.print(
@@ -232,25 +233,39 @@ def _crowd(hq: Headquarters, client: httpx.Client, folder: Path) -> Generator[Cr
 
 
 @contextmanager
-def _real_device(hq: Headquarters, client: httpx.Client, folder: Path) -> Generator[None]:
-    """Enrol an agent and run it, as a person would."""
-    store = folder / REAL
+def real_device(
+    hq: Headquarters, client: httpx.Client, folder: Path, name: str, settings: str
+) -> Generator[Path]:
+    """Enrol an agent and run it, as a person would.
+
+    Args:
+        hq: Where.
+        client: Of the manager, with a token that may invite.
+        folder: Gets a folder of that name with everything of the device, and its log beside it.
+        name: Of the device.
+        settings: Its `store.yaml`; `pedestrians.mp4` is beside it, and `fleet` is where it enrols.
+
+    Yields:
+        The device's folder.
+
+    Raises:
+        RemoteError: It was not enrolled.
+    """
+    store = folder / name
     store.mkdir(parents=True)
-    (store / "store.yaml").write_text(
-        (files("cloud_fallback.fleet") / "demo_store.yaml").read_text("utf-8"), "utf-8"
-    )
+    (store / "store.yaml").write_text(settings, "utf-8")
     with as_file(files("edge_runtime") / "media" / "pedestrians.mp4") as clip:
         shutil.copy(clip, store / clip.name)
-    asked = {"device": REAL, "labels": {"region": "west"}, "expires_s": 600}
+    asked = {"device": name, "labels": {"region": "west"}, "expires_s": 600}
     token = hq.ask(client, "POST", "/v1/enrolments", asked)["token"]
     command = (sys.executable, "-m", "edge_runtime")
-    where = ("--token", token, "--name", REAL, "--ca", str(hq.authority), "--folder", "fleet")
-    with (folder / f"{REAL}.log").open("ab") as log:
+    where = ("--token", token, "--name", name, "--ca", str(hq.authority), "--folder", "fleet")
+    with (folder / f"{name}.log").open("ab") as log:
         enrolled = subprocess.run(
             (*command, "enrol", hq.url, *where), cwd=store, stdout=log, stderr=log, check=False
         )
         if enrolled.returncode:
-            raise RemoteError(f"{REAL} was not enrolled", retryable=False, do=f"See {folder / REAL}.log")
+            raise RemoteError(f"{name} was not enrolled", retryable=False, do=f"See {folder / name}.log")
         process = subprocess.Popen(
             (*command, "run", "store.yaml"),
             cwd=store,
@@ -259,7 +274,7 @@ def _real_device(hq: Headquarters, client: httpx.Client, folder: Path) -> Genera
             env={**os.environ, "NO_COLOR": "1"},
         )
         try:
-            yield
+            yield store
         finally:
             process.terminate()
             process.wait()

@@ -22,7 +22,7 @@ _MARK = "--"
 _BACK = "back"
 _BAD = frozenset({State.ROLLED_BACK, State.FAILED, State.REJECTED})
 _GOING_BACK = frozenset({Standing.REVERTING, Standing.STUCK})
-_AT_REST = ENDS | {State.IDLE}
+AT_REST = ENDS | {State.IDLE}
 
 
 def forward(deployment: str, attempt: int) -> str:
@@ -89,7 +89,7 @@ def outcome(errand: Errand, standing: Standing, have: Have | None, *, taken: boo
     mine = have is not None and have.deployment is not None and owner(have.deployment) == errand.deployment
     if have is not None and have.deployment == forward(errand.deployment, errand.attempts):
         return _own_outcome(have.state, there=there)
-    if there and have is not None and have.state in _AT_REST and (taken or mine):
+    if there and have is not None and have.state in AT_REST and (taken or mine):
         return Outcome.SUCCEEDED
     if standing is Standing.WITHDRAWING and taken and not there:
         return Outcome.WITHDRAWN
@@ -112,5 +112,5 @@ def _back_outcome(errand: Errand, have: Have | None, *, taken: bool) -> Outcome 
     there = active != errand.sha256 if errand.back_sha256 is None else active == errand.back_sha256
     if have is not None and have.deployment == back(errand.deployment) and have.state in ENDS:
         return Outcome.REVERTED if there else Outcome.FAILED
-    at_rest = have is None or have.state in _AT_REST
+    at_rest = have is None or have.state in AT_REST
     return Outcome.REVERTED if there and taken and at_rest else None

@@ -10,17 +10,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
 
 from cloud_fallback.fleet.api.auth import TOKEN, digest_of, new_secret
 from cloud_fallback.fleet.api.authority import Authority, make_authority
 from cloud_fallback.fleet.broker import MANAGER_USER, BrokerFiles, access_list, configuration
 from cloud_fallback.fleet.database import audit, devices, people
 from cloud_fallback.fleet.database.connection import migrate, open_database
-from cloud_fallback.fleet.settings import ManagerSettings, load_manager_settings
+from cloud_fallback.fleet.settings import (
+    DatabaseUrl,
+    Host,
+    ManagerSettings,
+    PublicUrl,
+    load_manager_settings,
+)
 from cloud_fallback.fleet.trust.ceremony import make_first
 from edge_runtime.atomic import new_file, new_folder
 from edge_runtime.contract.errors import ConfigError, StorageError
+from edge_runtime.contract.fleet import Id
 from edge_runtime.web.access import is_loopback
 
 SETTINGS = "manager.yaml"
@@ -87,16 +97,18 @@ def prepare(folder: Path, wish: Wish) -> Ready:
         ConfigError: The wish cannot be, or the settings that are there are wrong or another tenant's.
         StorageError: The disk is full, read-only or broken, or the database does not open.
     """
+    _check(wish)
     site = _Site(folder.absolute(), time.time())
     site.make(SETTINGS, lambda: _settings_text(wish).encode(), _SECRET)
     settings = load_manager_settings(site.folder / SETTINGS)
-    if settings.tenant != wish.tenant:
-        raise ConfigError(
-            f"{site.folder / SETTINGS}: tenant",
-            expected=wish.tenant,
-            got=settings.tenant,
-            do="Take another folder",
-        )
+    for name, wanted, found in (
+        ("tenant", wish.tenant, settings.tenant),
+        ("url", wish.url, settings.url),
+    ):
+        if wanted != found:
+            raise ConfigError(
+                f"{site.folder / SETTINGS}: {name}", expected=wanted, got=found, do="Take another folder"
+            )
     authority = _authority(site, settings)
     _certificates(site, authority, settings, wish.names)
     _trust(site, wish)
@@ -109,6 +121,29 @@ def prepare(folder: Path, wish: Wish) -> Ready:
         for path in keys.glob(pattern)
     )
     return Ready(site.folder, tuple(site.made), token, settings.url, tuple(offline))
+
+
+def _check(wish: Wish) -> None:
+    """Refuse what could be no manager's before a file is made: what is there would stay."""
+    host = wish.broker_host or urlsplit(wish.url).hostname
+    values: list[tuple[str, Any, object]] = [
+        ("tenant", Id, wish.tenant),
+        ("url", PublicUrl, wish.url),
+        ("broker host", Host, host),
+        ("database", DatabaseUrl, wish.database),
+        *(("name", Host, each) for each in wish.names),
+    ]
+    for name, kind, value in values:
+        try:
+            TypeAdapter(kind).validate_python(value, context={"folder": Path()})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            expected = first.get("ctx", {}).get("expected")
+            raise ConfigError(f"{name}: {first['msg']}", expected=expected, got=repr(value)) from error
+    if wish.broker_port == wish.manager_port:
+        raise ConfigError(
+            "the broker's ports", expected="one for devices and one for managers", got=str(wish.broker_port)
+        )
 
 
 @dataclass(slots=True)

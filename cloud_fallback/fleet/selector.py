@@ -128,6 +128,9 @@ def parse(text: str) -> Selector:
     """
     if len(text) > MAX_LENGTH:
         raise ConfigError("selector", expected=f"at most {MAX_LENGTH} characters", got=str(len(text)))
+    half = next((place for place, sign in enumerate(text) if 0xD800 <= ord(sign) <= 0xDFFF), None)
+    if half is not None:
+        raise ConfigError(f"selector, column {half + 1}", expected="a whole character", got="half of one")
     found = _Parser(text).whole()
     if len(str(found)) > MAX_LENGTH:  # `!=` is longer there; what is kept has to be readable again
         raise ConfigError(

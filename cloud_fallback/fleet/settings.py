@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
@@ -27,13 +27,20 @@ _DATABASES = (_SQLITE, "postgresql://")
 def _https(url: str) -> str:
     parts = urlsplit(url)
     fits = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    if not fits or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if not fits or not _has_host(parts) or parts.query or parts.fragment or parts.username:
         raise refuse(
             "not an address that devices can be sent to",
             "https://HOST[:PORT][/PATH], without user, ? and #",
             "Plain http is taken for this machine only.",
         )
     return url.rstrip("/")
+
+
+def _has_host(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 def _database(url: str, info: ValidationInfo) -> str:
@@ -45,6 +52,7 @@ def _database(url: str, info: ValidationInfo) -> str:
 
 
 PublicUrl = Annotated[str, AfterValidator(_https)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
 class ListenSettings(Settings):
@@ -160,7 +168,7 @@ class ManagerSettings(Settings):
     tenant: Id = Field(description="whose fleet it is; part of every topic and certificate")
     url: PublicUrl = Field(description="where devices and people reach this manager")
     listen: ListenSettings = ListenSettings()
-    database: Annotated[str, AfterValidator(_database)] = Field(
+    database: DatabaseUrl = Field(
         default="sqlite:///fleet.db", validate_default=True, description="SQLite's file, or PostgreSQL"
     )
     broker: BrokerSettings

@@ -3,9 +3,9 @@
 Times are RFC 3339, UTC. Holds no rule of a rollout and touches no database.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cloud_fallback.fleet.standing import Phase
 from edge_runtime.contract.bundle import Sha256
@@ -116,13 +116,28 @@ class DeploymentNew(Declared):
     name: Id
     version: str
     selector: str = "all"
-    waves: tuple[Wave, ...] = (Wave(share=0.05), Wave(share=0.25), Wave(share=1.0))
+    waves: Annotated[tuple[Wave, ...], Field(max_length=100)] = (
+        Wave(share=0.05),
+        Wave(share=0.25),
+        Wave(share=1.0),
+    )
     window: Window | None = None
     thresholds: Thresholds = Thresholds()
     pace: Pace = Pace()
     on_halt: Literal["keep", "revert"] = "revert"
     full_allowed: bool = True
     trial: Trial = Trial()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.window is not None and not all(0 <= day <= 6 for day in self.window.days):
+            raise ValueError(f"window.days: 0 is Monday and 6 is Sunday, got {list(self.window.days)}")
+        if self.trial.shadow_s > self.pace.timeout_s:
+            raise ValueError(
+                f"trial.shadow_s: a trial of {self.trial.shadow_s:g} s does not end "
+                f"before pace.timeout_s, {self.pace.timeout_s:g} s: every device would count as failed"
+            )
+        return self
 
 
 class WaveView(Declared):

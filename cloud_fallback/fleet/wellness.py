@@ -1,12 +1,15 @@
 """Is a device worse off with a new version than before? Compares two reports of its health. Pure.
 
-One bad report may be chance; whoever asks counts how many follow each other.
+One bad report may be chance, and a trial beside what runs makes everything slower: whoever asks counts how
+many follow each other, of a device at rest.
 """
 
 from edge_runtime.contract.fleet import Health
 
 REPORTS = 2
 """So many bad reports one after the other make a regression."""
+APART_S = 60.0
+"""And so far apart: reports come in a row when a state changes, and tell of the same seconds."""
 _FPS_RATIO = 0.7
 _LATENCY_RATIO = 2.0
 _ERRORS_MORE = 0.1

@@ -43,7 +43,7 @@ from edge_runtime.contract.errors import (
 from edge_runtime.contract.request import Prompt, Request
 from edge_runtime.contract.result import Answer
 from edge_runtime.contract.route import Decision, Reason, Route
-from edge_runtime.local_model import this_device, variant_of
+from edge_runtime.local_model import this_device
 from edge_runtime.protocol.backend import ModelDescription, ModelState, Piece, TensorAnswer
 from edge_runtime.tasks.confidence import confidence_of
 
@@ -192,18 +192,8 @@ class ServedModels:
 
     def describe(self, model: str, version: str | None) -> ModelDescription:
         """Describe a loaded model; see `Backend.describe`."""
-        opened = self._served(model, version).opened
-        manifest = opened.bundle.manifest
-        variant = variant_of(opened.bundle, opened.choice)
-        return ModelDescription(
-            name=model,
-            versions=tuple(self.versions(model)),
-            version=manifest.version,
-            platform=f"{variant.format}_{opened.choice.engine}",
-            kind=manifest.task.kind,
-            inputs=opened.session.inputs,
-            outputs=opened.session.outputs,
-        )
+        slot, served = self._found(model, version)
+        return slot.describe(model, tuple(self.versions(model)), served)
 
     def versions(self, model: str) -> list[str]:
         """Give the versions of a model that are ready, oldest first.
@@ -212,7 +202,7 @@ class ServedModels:
             UnknownModelError: The repository has no such model.
         """
         ready = [version for version, slot in self._known(model).items() if slot.state == READY]
-        return sorted(ready, key=version_order)
+        return sorted(ready, key=version_order) if len(ready) > 1 else ready
 
     async def infer(self, request: Request, outputs: Sequence[str] | None) -> TensorAnswer:
         """Run a model on tensors; see `Backend.infer`."""
@@ -333,7 +323,7 @@ class ServedModels:
             slot.served, slot.digest, slot.state, slot.reason = served, found.digest, READY, ""
         if before is not None:
             await before.close()
-            await asyncio.to_thread(give_memory_back)
+        await asyncio.to_thread(give_memory_back)  # what was read and tried to load it is as large as it
 
     def _opened(self, found: Found) -> Served:
         options = self._options
@@ -363,14 +353,17 @@ class ServedModels:
         return self._served(request.model, version)
 
     def _served(self, model: str, version: str | None) -> Served:
+        return self._found(model, version)[1]
+
+    def _found(self, model: str, version: str | None) -> tuple[Slot, Served]:
         slots = self._known(model)
         if version is None:
-            ready = [each for each, slot in slots.items() if slot.state == READY]
-            version = max(ready, key=version_order, default=None)
+            ready = self.versions(model)
+            version = ready[-1] if ready else None
         slot = slots.get(version) if version is not None else None
         if slot is None or slot.served is None:
             raise not_ready(model, version, slots)
-        return slot.served
+        return slot, slot.served
 
     def _known(self, model: str) -> dict[str, Slot]:
         slots = self._slots.get(model)

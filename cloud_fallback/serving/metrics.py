@@ -1,24 +1,15 @@
 """What Prometheus scrapes: counts and durations of requests, of the queue, of batches, of models.
 
 Units are in the names, seconds and bytes, as Prometheus has it. Keeps a registry of its own. Measures
-nothing; who knows a number says it. Is a dispatcher's `Observer`.
+nothing; who knows a number says it. Is a dispatcher's `Observer`. What every request counts belongs to the
+event loop's thread.
 """
 
-from typing import Any, TypeVar, cast
-
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
 from cloud_fallback.serving.call import Call
-
-MetricT = TypeVar("MetricT", Counter, Histogram)
+from cloud_fallback.serving.series import Counters, Histograms
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,30 +23,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._children: dict[tuple[object, tuple[int | str, ...]], Any] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Histogram(
+        self.requests = Histograms(
             "edge_request_duration_seconds",
             "From a request's headers to the last byte of its answer.",
             (*_MODEL, "route", "code"),
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
-        self.queue = Histogram(
-            "edge_queue_duration_seconds",
-            "Waited for an instance of the model.",
-            _MODEL,
-            buckets=_SECONDS,
-            registry=registry,
+        self.queue = Histograms(
+            "edge_queue_duration_seconds", "Waited for an instance of the model.", _MODEL, _SECONDS, registry
         )
-        self.run = Histogram(
-            "edge_run_duration_seconds", "Ran in an engine.", _MODEL, buckets=_SECONDS, registry=registry
-        )
-        self.batch = Histogram(
-            "edge_batch_rows", "Rows of one run of an engine.", _MODEL, buckets=_ROWS, registry=registry
-        )
-        self.rows = Counter("edge_rows", "Rows answered.", _MODEL, registry=registry)
+        self.run = Histograms("edge_run_duration_seconds", "Ran in an engine.", _MODEL, _SECONDS, registry)
+        self.batch = Histograms("edge_batch_rows", "Rows of one run of an engine.", _MODEL, _ROWS, registry)
+        self.rows = Counters("edge_rows", "Rows answered.", _MODEL, registry)
         self.sheds = Counter(
             "edge_requests_shed",
             "Requests refused to keep the others fast.",
@@ -97,19 +79,21 @@ class Metrics:
             call: As it ended. Its model is only named when it exists, so that callers cannot invent series.
             duration_s: From its headers to the last byte of the answer.
         """
-        self._child(self.requests, (call.model, call.version, call.route, call.code)).observe(duration_s)
+        self.requests.of((call.model, call.version, call.route, call.code)).observe(duration_s)
         if call.repeated:
             self.repeated.inc()
 
     def batch_ran(self, model: str, version: str, *, rows: int, requests: int, run_s: float) -> None:
         """Count a batch."""
-        self._child(self.batch, (model, version)).observe(rows)
-        self._child(self.run, (model, version)).observe(run_s)
+        labels = (model, version)
+        self.batch.of(labels).observe(rows)
+        self.run.of(labels).observe(run_s)
 
     def request_ran(self, model: str, version: str, *, rows: int, queue_s: float, run_s: float) -> None:
         """Count a request that an engine answered."""
-        self._child(self.rows, (model, version)).inc(rows)
-        self._child(self.queue, (model, version)).observe(queue_s)
+        labels = (model, version)
+        self.rows.add(labels, rows)
+        self.queue.of(labels).observe(queue_s)
 
     def request_shed(self, model: str, version: str, *, reason: str) -> None:
         """Count a request that was not run."""
@@ -118,10 +102,3 @@ class Metrics:
     def page(self) -> bytes:
         """Write everything in Prometheus's text form."""
         return generate_latest(self.registry)
-
-    def _child(self, metric: MetricT, labels: tuple[int | str, ...]) -> MetricT:
-        """Give a metric with its labels; the library looks them up under a lock each time."""
-        found = self._children.get((metric, labels))
-        if found is None:
-            found = self._children[metric, labels] = metric.labels(*(str(label) for label in labels))
-        return cast(MetricT, found)

@@ -17,7 +17,7 @@ import numpy as np
 from cloud_fallback.serving.batcher import BatchLimits
 from cloud_fallback.serving.desk import Desk, is_heavy
 from cloud_fallback.serving.dispatcher import Dispatcher, Observer, Ran
-from cloud_fallback.serving.golden import Proof, Trial, prove
+from cloud_fallback.serving.golden import Proof, prove
 from cloud_fallback.serving.instances import Crew, Instances
 from cloud_fallback.serving.lengths import common_length, cut, filled_up
 from cloud_fallback.serving.places import placeless_run
@@ -43,6 +43,7 @@ from edge_runtime.engines.registry import ENGINES, FORMATS
 from edge_runtime.local_model import AnyModel, choices_here, open_any_model, variant_of
 from edge_runtime.predict import WINDOWS_AT_ONCE, GenerationPredictor
 from edge_runtime.tasks.base import Task
+from edge_runtime.update.trial_side import Side
 
 UNREAD = frozenset({"priority", "timeout"})
 """Parameters of a request that say how it is served, not what is asked."""
@@ -225,7 +226,7 @@ def open_version(
         if isinstance(predictor, GenerationPredictor):
             predictor.warm_up()
             return ServedGenerator(opened, predictor, writers)
-        proof = prove(Trial(opened.bundle, variant, opened.session, predictor.task))
+        proof = prove(Side(bundle, variant, opened.spec, opened.session, predictor.task))
     except Exception:
         predictor.close()
         raise

@@ -13,6 +13,8 @@ from cloud_fallback.serving.repository import Found
 from cloud_fallback.serving.served import ServedVersion
 from cloud_fallback.serving.writing import ServedGenerator
 from edge_runtime.contract.errors import OverloadedError, UnknownModelError
+from edge_runtime.local_model import variant_of
+from edge_runtime.protocol.backend import ModelDescription
 
 Served: TypeAlias = ServedVersion | ServedGenerator
 
@@ -48,6 +50,7 @@ class Slot:
     digest: str = ""
     wanted: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _described: ModelDescription | None = None
 
     def memory_bytes(self) -> int | None:
         """Give the memory that it takes at its peak, as far as is known; None: it is not loaded."""
@@ -55,6 +58,29 @@ class Slot:
             return None
         opened = self.served.opened
         return opened.bundle.manifest.peak_bytes(opened.choice.variant, opened.choice.engine)
+
+    def describe(self, model: str, versions: tuple[str, ...], served: Served) -> ModelDescription:
+        """Describe what answers; asked with every request, and so made once.
+
+        Args:
+            model: As it is asked for.
+            versions: All that are ready.
+            served: What answers here.
+        """
+        known, opened = self._described, served.opened
+        if known is not None and known.versions == versions and known.inputs is opened.session.inputs:
+            return known
+        manifest, variant = opened.bundle.manifest, variant_of(opened.bundle, opened.choice)
+        self._described = ModelDescription(
+            name=model,
+            versions=versions,
+            version=manifest.version,
+            platform=f"{variant.format}_{opened.choice.engine}",
+            kind=manifest.task.kind,
+            inputs=opened.session.inputs,
+            outputs=opened.session.outputs,
+        )
+        return self._described
 
     def want(self) -> None:
         """Say that it shall be ready, before anything is opened."""

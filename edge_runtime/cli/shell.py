@@ -26,6 +26,7 @@ from edge_runtime.contract.errors import (
     RefusedError,
     RemoteError,
     StorageError,
+    UpdateError,
 )
 
 DEBUG_VARIABLE = "EDGE_RUNTIME_DEBUG"
@@ -47,6 +48,7 @@ class ExitCode(IntEnum):
     REMOTE = 7
     STORAGE = 8
     CONVERSION = 9
+    UPDATE = 10
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -60,6 +62,7 @@ EXIT_CODES: dict[type[EdgeRuntimeError], ExitCode] = {
     RemoteError: ExitCode.REMOTE,
     StorageError: ExitCode.STORAGE,
     ConversionError: ExitCode.CONVERSION,
+    UpdateError: ExitCode.UPDATE,
 }
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from edge_runtime.atomic import new_file
+from edge_runtime.atomic import cannot_write, new_file
 from edge_runtime.contract.enrolment import Enrol, Enrolled, Pem
 from edge_runtime.contract.errors import (
     ConfigError,
@@ -200,7 +200,10 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path.parent, error) from error
         _write(path, pem.decode(), _PRIVATE)
     try:
         key = serialization.load_pem_private_key(_read(path), password=None)

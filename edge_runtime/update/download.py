@@ -5,7 +5,6 @@ in. Does not retry: `edge_runtime.update.updater` asks again later.
 """
 
 import asyncio
-import ipaddress
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,6 +16,7 @@ import httpx
 
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.update import Failure, UpdateFailedError
+from edge_runtime.update.address import is_safe
 from edge_runtime.update.bucket import Bucket
 from edge_runtime.update.store import Part
 
@@ -76,7 +76,7 @@ class Downloader:
         self._base = base_url.rstrip("/") + "/"
         self._options = options
         self._client = client
-        if not _safe(httpx.URL(base_url)):
+        if not is_safe(httpx.URL(base_url)):
             raise ConfigError("downloads: address", expected="https://…", got=base_url)
 
     def fetch(
@@ -252,15 +252,5 @@ async def _next(blocks: AsyncIterator[bytes]) -> bytes:
 
 async def _check_address(request: httpx.Request) -> None:
     """Follow no redirect to an address that anybody could answer for."""
-    if not _safe(request.url):
+    if not is_safe(request.url):
         raise UpdateFailedError(Failure.DOWNLOAD_FAILED, "download", expected="https", got=str(request.url))
-
-
-def _safe(url: httpx.URL) -> bool:
-    if url.scheme == "https":
-        return bool(url.host)
-    try:
-        here = ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        here = url.host == "localhost"
-    return url.scheme == "http" and here

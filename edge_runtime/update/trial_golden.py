@@ -52,7 +52,21 @@ class Difference:
     said: str
 
 
-def compare(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted: Rows) -> Difference | None:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How alike the two were.
+
+    Args:
+        likeness: The least median cosine of an output, or the share of objects found again; None: none could
+            be compared.
+        difference: What differs; None: nothing does.
+    """
+
+    likeness: float | None
+    difference: Difference | None = None
+
+
+def compare(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted: Rows) -> Comparison:
     """Hold a version's outputs against those of its source model.
 
     Args:
@@ -60,9 +74,6 @@ def compare(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted:
         raws: The golden inputs.
         answers: What it gave for each.
         wanted: What the source model gave, by output.
-
-    Returns:
-        What differs; None: nothing does, or the two have no output in common.
 
     Raises:
         BundleError: The golden files do not belong together.
@@ -77,15 +88,18 @@ def compare(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted:
     specs = side.bundle.manifest.task, side.spec
     if any(isinstance(spec, DetectionSpec) and isinstance(spec.head, NmsHead | SsdHead) for spec in specs):
         return _boxes(side, raws, answers, wanted)
+    worst: float | None = None
     for name, cosines, ratios in _likenesses(side, answers, wanted):
-        least = _least(side, name)
-        if median(cosines) < least:
-            said = f"output '{name}': cosine {median(cosines):.4f}, at least {least:.4f} expected"
-            return Difference(sum(each < least for each in cosines), said)
+        least, value = _least(side, name), median(cosines)
+        worst = value if worst is None else min(worst, value)
+        if value < least:
+            said = f"output '{name}': cosine {value:.4f}, at least {least:.4f} expected"
+            return Comparison(worst, Difference(sum(each < least for each in cosines), said))
         if not 1 / _MOST_RATIO <= median(ratios) <= _MOST_RATIO:
             far = sum(not 1 / _MOST_RATIO <= each <= _MOST_RATIO for each in ratios)
-            return Difference(far, f"output '{name}': {median(ratios):.3g} times as large")
-    return None
+            said = f"output '{name}': {median(ratios):.3g} times as large"
+            return Comparison(worst, Difference(far, said))
+    return Comparison(worst)
 
 
 def _likenesses(
@@ -127,17 +141,17 @@ def _least(side: Side, name: str) -> float:
     return _UNMEASURED.get(side.variant.precision, _UNMEASURED_QUANTIZED)
 
 
-def _boxes(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted: Rows) -> Difference | None:
-    """Compare what the two found; None too where it cannot be told which output is which, or none is sure."""
+def _boxes(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted: Rows) -> Comparison:
+    """Compare what the two found, where it can be told which output is which, and any is sure."""
     spec = side.bundle.manifest.task
     places = {plain_name(one.name): place for place, one in enumerate(side.session.outputs)}
     if any(plain_name(name) not in places for name in wanted):
-        return None
+        return Comparison(None)
     wanted = {name: wanted[name] for name in sorted(wanted, key=lambda each: places[plain_name(each)])}
     try:
         source = make_any_task(spec, side.session.inputs, _specs_of(wanted))
     except (BundleError, ConfigError):
-        return None  # the source's outputs are not the head's: an export had put it on
+        return Comparison(None)  # the source's outputs are not the head's: an export had put it on
     least = _SURE * spec.min_score if isinstance(spec, DetectionSpec) else 0
     counts: list[tuple[int, int]] = []
     for at, (raw, answer) in enumerate(zip(raws, answers, strict=True)):
@@ -146,12 +160,12 @@ def _boxes(side: Side, raws: Sequence[Any], answers: Sequence[Tensors], wanted: 
         theirs = side.task.postprocess(answer, side.task.preprocess(raw)[1])
         counts.append(found_again(mine, theirs, least))
     sure, found = (sum(column) for column in zip(*counts, strict=True))
+    if not sure:
+        return Comparison(None)
     if found >= _FOUND * sure:
-        return None
-    return Difference(
-        sum(some < _FOUND * every for every, some in counts),
-        f"{found} of {sure} objects found that the source model is sure of, at least {_FOUND:.0%} expected",
-    )
+        return Comparison(found / sure)
+    said = f"{found} of {sure} objects found that the source model is sure of, at least {_FOUND:.0%} expected"
+    return Comparison(found / sure, Difference(sum(some < _FOUND * every for every, some in counts), said))
 
 
 def _specs_of(rows: Rows) -> list[TensorSpec]:

@@ -143,7 +143,7 @@ class ModelTrial:
         if golden is not None and not self.tally.not_finite:
             self.tally.golden = len(raws)
             wanted = read_rows(new.bundle.root / golden.outputs.path)
-            self.tally.difference = compare(new, raws, answers, wanted)
+            self.tally.difference = compare(new, raws, answers, wanted).difference
         return raws
 
     def _turns(self, samples: list[Any], until_s: float) -> None:

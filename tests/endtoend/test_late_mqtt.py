@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 
 @contextmanager
-def running(agent: Agent) -> Iterator[str]:
+def running(agent: Agent) -> Generator[str]:
     """Run an agent; give its door."""
     stop = threading.Event()
     thread = threading.Thread(target=agent.run, args=(stop,))

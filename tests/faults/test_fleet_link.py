@@ -67,12 +67,12 @@ class Strange:
         with suppress(OSError):
             while True:
                 connection, _ = self._server.accept()
-                connection.recv(4096)
-                connection.sendall(self._says)
+                self._open.append(connection)
+                with suppress(OSError):  # it may have hung up itself
+                    connection.recv(4096)
+                    connection.sendall(self._says)
                 if self._hangs_up:
                     connection.close()
-                else:
-                    self._open.append(connection)
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)

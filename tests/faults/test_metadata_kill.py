@@ -1,4 +1,4 @@
-"""The device is killed at every touch of the disk by metadata, or loses power: it goes on believing."""
+"""The device is killed at every touch that metadata makes of the disk, or loses power: it believes on."""
 
 import errno
 import os

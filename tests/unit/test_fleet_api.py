@@ -120,7 +120,10 @@ def test_a_deployment_is_written_down_with_its_line_in_the_log(site: Site) -> No
         ({"version": "9.9.9"}, 404, "not-there"),
         ({"selector": "region=="}, 400, "input"),
         ({"window": {"start": "25:00", "end": "05:00"}}, 400, "malformed"),
+        ({"window": {"start": "01:00", "end": "05:00", "days": [7]}}, 400, "malformed"),
         ({"waves": [{"share": 0.5}]}, 400, "input"),
+        ({"waves": [{"share": (place + 1) / 101} for place in range(101)]}, 400, "malformed"),
+        ({"trial": {"shadow_s": 7201}}, 400, "malformed"),
         ({"surprise": 1}, 400, "malformed"),
         ({"id": "Not A Name"}, 400, "malformed"),
         ({"id": "a--b"}, 400, "input"),
@@ -133,6 +136,14 @@ def test_a_deployment_that_cannot_be_is_refused(
     refused = deploy(site, **more)
     assert (refused.status_code, error_of(refused)["code"]) == (status, code)
     assert site.client("viewer").get("/v1/deployments").json()["deployments"] == []
+
+
+def test_half_a_character_is_no_selector(site: Site) -> None:
+    release(site)
+    body = b'{"name": "people", "version": "1.0.0", "selector": "region=\\"\\ud800\\""}'
+    headers = {"content-type": "application/json"}
+    refused = site.client("operator").post("/v1/deployments", content=body, headers=headers)
+    assert (refused.status_code, error_of(refused)["code"]) == (400, "input")
 
 
 def test_ids_of_deployments_are_taken_once(site: Site) -> None:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from cloud_fallback.fleet import selector
 from cloud_fallback.fleet.cli import app
 from cloud_fallback.fleet.cli.client import Connection, Manager, find_connection, settings_file, store
+from cloud_fallback.fleet.cli.screen import console as terminal
 from cloud_fallback.fleet.cli.watch import Changes, follow
 from cloud_fallback.fleet.database.tables import audit, deployments
 from cloud_fallback.fleet.standing import Phase
@@ -174,6 +175,51 @@ def test_deploy_says_which_option_is_wrong(
     assert result.exit_code == code and why in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("bundle", "options", "why"),
+    [
+        ("detector", ("--success", "0"), "success: expected"),
+        ("detector", ("--bytes-per-hour", "0"), "bytes_per_hour: expected"),
+        ("detector", ("--id", "Not A Name"), "id: expected"),
+        ("detector", ("--shadow", "9d"), "before pace.timeout_s"),
+        ("@1.0.0", (), "name: expected"),
+    ],
+)
+def test_what_can_be_no_deployment_is_said_before_anybody_is_asked(
+    typed: Typed, bundle: str, options: tuple[str, ...], why: str
+) -> None:
+    result = typed("deploy", bundle, "--to", "all", *options)
+    assert result.exit_code == 3 and why in result.stderr and "bug" not in result.stderr
+
+
+def test_a_rollout_for_nobody_says_so(typed: Typed) -> None:
+    nobody = typed("deploy", "detector", "--to", "region=north", "--agreement", "80%", "--json")
+    assert said(nobody)["deployment"]["selector"] == "region=north"
+    assert "No device matches now" in nobody.stderr
+    assert "No device matches now" not in typed("deploy", "detector", "--to", "region=west").output
+
+
+def test_a_device_is_changed_and_revoked(typed: Typed, site: Site) -> None:
+    enrol(site, "store-009")
+    assert typed("change", "store-009").exit_code == 4
+    said(typed("change", "store-009", "--label", "region=north", "--label", "floor=1", "--json"))
+    changed = said(typed("change", "store-009", "--unlabel", "floor", "--timezone", "Europe/Rome", "--json"))
+    assert (changed["labels"], changed["timezone"]) == ({"region": "north"}, "Europe/Rome")
+    assert typed("revoke", "store-009", "--token", site.tokens["operator"]).exit_code == 3
+    assert said(typed("revoke", "store-009", "--json")) == {"device": "store-009", "revoked": True}
+    assert [each["name"] for each in said(typed("devices", "--json"))["devices"]] == [
+        "store-001",
+        "store-002",
+    ]
+
+
+def test_what_a_device_says_cannot_steer_the_terminal() -> None:
+    screen = terminal(as_json=False)
+    with screen.capture() as shown:
+        screen.print("a\x1b[2Jb\x9bc\u202ed", style="red", markup=False)
+    assert "a\ufffd[2Jb\ufffdc\ufffdd" in shown.get()
+
+
 def test_deploy_of_what_is_not_published(typed: Typed) -> None:
     assert "no version is published" in typed("deploy", "unknown", "--to", "all").stderr
     assert typed("deploy", "detector@9.9.9", "--to", "all").exit_code == 4
@@ -189,7 +235,7 @@ def test_moves_are_asked_for_with_their_reason(typed: Typed, site: Site) -> None
         "to-be-halted",
         "smells odd",
     )
-    assert typed("resume", "to-be-halted").exit_code == 4  # it is running
+    assert typed("resume", "to-be-halted").exit_code == 10  # it is running
     assert typed("halt", "nothing").exit_code == 4
 
 
@@ -207,9 +253,9 @@ def test_watch_ends_with_the_rollout(typed: Typed, site: Site) -> None:
     with site.manager.database.begin() as tx:
         tx.execute(update(deployments).where(deployments.c.id == "ended").values(head=head, phase="halted"))
     result = typed("watch", "ended")
-    assert result.exit_code == 5
+    assert result.exit_code == 10
     assert "ended: halted, wave 1/3" in result.stdout and "failure-rate: 3 of 5" in result.stdout
-    assert said(typed("watch", "ended", "--json"), 5)["deployments"][0]["phase"] == "halted"
+    assert said(typed("watch", "ended", "--json"), 10)["deployments"][0]["phase"] == "halted"
 
 
 def test_watching_tells_each_change_once() -> None:

@@ -17,7 +17,13 @@ from typer.testing import CliRunner
 
 from edge_runtime.cli.app import app
 from edge_runtime.cli.enrol import local_timezone
-from edge_runtime.contract.errors import ConfigError, EdgeRuntimeError, RefusedError, RemoteError
+from edge_runtime.contract.errors import (
+    ConfigError,
+    EdgeRuntimeError,
+    RefusedError,
+    RemoteError,
+    StorageError,
+)
 from edge_runtime.fleet.assemble import link_options
 from edge_runtime.fleet.enrolling import Wish, enrol, renew_if_due
 from edge_runtime.fleet.enrolment import load
@@ -233,6 +239,13 @@ def test_a_renewal_that_fails_keeps_the_certificate(manager: Enroller, tmp_path:
 def run(*arguments: object) -> tuple[int, str]:
     done = CliRunner().invoke(app, ["enrol", *map(str, arguments)])
     return done.exit_code, done.stdout
+
+
+def test_a_folder_that_cannot_be_is_named(manager: Enroller, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file: cannot be written"):
+        enrol(manager.url, WISH, tmp_path / "file", ca_file=manager.ca)
+    assert manager.asked == []
 
 
 def test_the_command(manager: Enroller, tmp_path: Path) -> None:

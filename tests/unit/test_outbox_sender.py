@@ -1,5 +1,6 @@
 """The outbox's sender: what each answer of the cloud makes of a parcel."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -275,6 +276,32 @@ def test_a_callback_that_fails_is_told_once_and_stops_nothing(
     sender(Script(), late)
     until(lambda: late == ["bad callback", "c"] and not box.untold(1), "both answers")
     assert "the callback for the late answer to bad callback failed" in caplog.text
+
+
+def test_an_answer_that_could_not_be_kept_is_told_again(box: Outbox) -> None:
+    put(box, "a1")
+    room, late = threading.Event(), list[str]()
+
+    def on_late(one: Late) -> None:
+        if not room.is_set():
+            raise StorageError("the spool is full")
+        late.append(one.key)
+
+    script = Script()
+    one = Sender(
+        *(box, script),
+        online=lambda: True,
+        on_late=on_late,
+        gate=GATE,
+        on_withheld=script.withhold,
+        options=FAST,
+    )
+    until(lambda: "the spool is full" in one.trouble, "the trouble")
+    room.set()
+    one.ring()
+    until(lambda: late == ["a1"] and not box.untold(1), "the answer")
+    assert script.sent == ["a1"]
+    one.close()
 
 
 def test_an_answer_that_a_full_disk_refused_is_kept_without_asking_again(tmp_path: Path) -> None:

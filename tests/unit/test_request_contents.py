@@ -11,9 +11,10 @@ import pytest
 from edge_runtime.contract.errors import RefusedError, RemoteError
 from edge_runtime.contract.frame import Picture, PixelFormat
 from edge_runtime.contract.request import Prompt, Request
+from edge_runtime.contract.result import Detections, Embedding, Entities, Finish, Generation, Values
 from edge_runtime.contract.route import DataClass
 from edge_runtime.routing.agreement import agree
-from edge_runtime.routing.contents import contents
+from edge_runtime.routing.contents import answer_contents, contents
 from edge_runtime.routing.outbox import Outbox
 from edge_runtime.routing.outgoing import jpeg
 from edge_runtime.routing.parcel import WITHHELD, Kind, Late, Parcel
@@ -190,3 +191,13 @@ def test_whoever_asks_for_what_was_given_up_is_told_why(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"'private' did not leave.*privacy: text may not leave"):
         desk.find("private")
     box.close()
+
+
+def test_what_an_answer_holds() -> None:
+    vector = np.zeros(3, np.float32)
+    assert answer_contents(Detections.empty(("person",)), "one") == frozenset()
+    assert answer_contents(Detections.empty(("person",)), "said to somebody") == {T}
+    assert answer_contents(Embedding(vector, 3, truncated=False), "one") == {E}
+    assert answer_contents(Entities((), 3, truncated=False), "one") == {T}
+    assert answer_contents(Generation("x", Finish.STOP, 1, 1), "one") == {T}
+    assert answer_contents(Values({"y": vector}, ()), "one") == set(DataClass)

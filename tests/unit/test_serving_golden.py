@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cloud_fallback.serving.golden import Proof, Trial, prove
+from cloud_fallback.serving.golden import Proof, prove
 from device_profiles.loader import load_profile
 from edge_runtime.bundle import open_bundle, shipped_bundle
 from edge_runtime.contract.errors import BundleError
@@ -18,6 +18,7 @@ from edge_runtime.contract.frame import Picture
 from edge_runtime.local_model import open_any_model, variant_of
 from edge_runtime.predict import ValuePredictor
 from edge_runtime.tasks.rows import write_rows
+from edge_runtime.update.trial_side import Side
 from tests.simulators.served_bundles import Array, bundle, centring, file_ref, scaling
 
 ROWS = np.random.default_rng(4).random((5, 4)).astype(np.float32)
@@ -32,7 +33,7 @@ def tried_bundle(folder: Path) -> Proof:
     assert isinstance(opened.predictor, ValuePredictor)
     variant = variant_of(opened.bundle, opened.choice)
     try:
-        return prove(Trial(opened.bundle, variant, opened.session, opened.predictor.task))
+        return prove(Side(opened.bundle, variant, opened.spec, opened.session, opened.predictor.task))
     finally:
         opened.predictor.close()
 
@@ -71,7 +72,9 @@ def test_how_near_is_near_enough(tmp_path: Path, cosine: float, measured: float 
     if passes:
         assert tried(tmp_path / "b", scaling(2.0), **told).likeness == pytest.approx(cosine, abs=1e-3)
     else:
-        with pytest.raises(BundleError, match=rf"at least 0\.\d+.*got {cosine:.3f}"):
+        with pytest.raises(
+            BundleError, match=rf"got output 'y': cosine {cosine:.3f}\d, at least 0\.\d+ expected"
+        ):
             tried(tmp_path / "b", scaling(2.0), **told)
 
 
@@ -139,5 +142,5 @@ def test_boxes_are_compared_as_boxes(street: tuple[Path, dict[str, Array]]) -> N
 def test_boxes_that_are_elsewhere_are_refused(street: tuple[Path, dict[str, Array]]) -> None:
     root, said = street
     moved = {name: array + 0.3 if array.shape[-1] == 4 else array for name, array in said.items()}
-    with pytest.raises(BundleError, match=r"at least 60% of \d+ boxes, got 0%"):
+    with pytest.raises(BundleError, match=r"got 0 of \d+ objects found .* at least 60% expected"):
         tried_bundle(with_outputs(root, moved))

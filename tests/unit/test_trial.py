@@ -217,12 +217,15 @@ def test_golden_answers_are_held_against_the_receipt(tmp_path: Path) -> None:
     raws = [{"x": row[None]} for row in X]
     wanted = {"y": [2 * row[None] for row in X]}
     answers: list[Tensors] = [{"y": row[None]} for row in near + np.array([2, 0, 0, -2], np.float32)]
-    assert compare(side(loose, Scripted(world)), raws, answers, wanted) is None
-    strict = compare(side(made, Scripted(world)), raws, answers, wanted)
+    same = compare(side(loose, Scripted(world)), raws, answers, wanted)
+    assert same.difference is None
+    assert same.likeness is not None
+    assert 0.96 < same.likeness < 0.999
+    strict = compare(side(made, Scripted(world)), raws, answers, wanted).difference
     assert strict is not None
     assert "at least 0.9990 expected" in strict.said
     far: list[Tensors] = [{"y": row[None, ::-1]} for row in X]
-    worse = compare(side(made, Scripted(world)), raws, far, wanted)
+    worse = compare(side(made, Scripted(world)), raws, far, wanted).difference
     assert worse is not None
     assert worse.rows >= 2
     assert "output 'y': cosine" in worse.said

@@ -13,7 +13,7 @@ from cloud_fallback.fleet.cli.deployments import (
     revert,
     status,
 )
-from cloud_fallback.fleet.cli.devices import command, devices, enrol_token
+from cloud_fallback.fleet.cli.devices import change, command, devices, enrol_token, revoke
 from cloud_fallback.fleet.cli.events import audit, events
 from cloud_fallback.fleet.cli.init import init
 from cloud_fallback.fleet.cli.keys import keys
@@ -28,7 +28,13 @@ app = typer.Typer(
 )
 
 _GROUPS = {
-    "Devices": {"devices": devices, "enrol-token": enrol_token, "command": command},
+    "Devices": {
+        "devices": devices,
+        "enrol-token": enrol_token,
+        "change": change,
+        "command": command,
+        "revoke": revoke,
+    },
     "Versions and rollouts": {
         "publish": publish,
         "releases": releases,

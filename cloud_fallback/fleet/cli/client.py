@@ -28,6 +28,7 @@ from edge_runtime.contract.errors import (
     RemoteError,
     StorageError,
     UnauthorizedError,
+    UpdateError,
 )
 
 URL_VARIABLE = "EDGE_RUNTIME_MANAGER"
@@ -267,7 +268,8 @@ def _trust(ca: Path | None) -> ssl.SSLContext | bool:
 def failure(reply: httpx.Response) -> EdgeRuntimeError:
     """Make an error of this project from an answer that is one.
 
-    401 and 403 are `UnauthorizedError` and `RefusedError`; 408, 429 and from 500 are `RemoteError`, which a
+    401 and 403 are `UnauthorizedError` and `RefusedError`; a move that a rollout's phase does not allow is an
+    `UpdateError`; 408, 429 and from 500 are `RemoteError`, which a
     later try may not see; all others are `InputError`: what was asked for is wrong.
     """
     parts = _parts(reply)
@@ -278,6 +280,8 @@ def failure(reply: httpx.Response) -> EdgeRuntimeError:
         error = UnauthorizedError(problem, do=do)
     elif reply.status_code == 403:
         error = RefusedError(problem)
+    elif parts.get("code") == "phase":
+        error = UpdateError(problem)
     elif reply.status_code in (408, 429) or reply.status_code >= 500:
         error = RemoteError(problem, retryable=True)
     else:

@@ -7,8 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, quoted, shortly
-from edge_runtime.cli.shell import console, print_json
+from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, quoted, shortly, written
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json
 from edge_runtime.contract.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ def deploy(
     ] = None,
     jitter: Annotated[str, typer.Option("--jitter", help="Offers of a wave are spread over this.")] = "0s",
     shadow: Annotated[
-        str | None, typer.Option("--shadow", help="How long the new version runs beside the old one.")
-    ] = None,
+        str, typer.Option("--shadow", help="How long the new version runs beside the old one.")
+    ] = "60s",
+    agreement: Annotated[
+        str, typer.Option("--agreement", help="Share of its answers that have to be the old version's.")
+    ] = "0%",
     only_patches: Annotated[
         bool, typer.Option("--only-patches", help="No whole file where no patch fits.")
     ] = False,
@@ -85,8 +89,9 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Roll a release out to devices: a canary first, then waves; it halts itself where it does harm."""
-    with asking(manager, token, ca, as_json=as_json) as fleet:
+    with asking(manager, token, ca, as_json=as_json) as fleet, written():
         from cloud_fallback.fleet import quantities
+        from cloud_fallback.fleet.cli.answers import Devices
         from cloud_fallback.fleet.selector import parse
         from cloud_fallback.fleet.views import DeploymentNew, DeploymentView
         from edge_runtime.contract.deployment import Pace, Thresholds
@@ -118,15 +123,19 @@ def deploy(
             ),
             on_halt=_halting(on_halt),
             full_allowed=not only_patches,
-            trial=Trial(shadow_s=duration_s(shadow, "--shadow")) if shadow else Trial(),
+            trial=Trial(
+                shadow_s=duration_s(shadow, "--shadow"), min_agreement=share(agreement, "--agreement")
+            ),
         )
         made = fleet.send("POST", "/v1/deployments", DeploymentView, body=new)
+        screen = console(as_json=as_json)
         if as_json:
             print_json(made)
-            return
-        screen = console()
-        show_deployment(made, (), screen)
-        screen.print(f"edge-runtime fleet watch {made.deployment.id}", markup=False)
+        else:
+            show_deployment(made, (), screen)
+            screen.print(f"edge-runtime fleet watch {made.deployment.id}", markup=False)
+        if not fleet.get("/v1/devices", Devices, selector=new.selector, limit=1).devices:
+            screen.print("No device matches now: it waits for devices that will.")
 
 
 def _newest(fleet: "Manager", kind: str, name: str) -> str:

@@ -1,10 +1,11 @@
-"""`fleet devices`, `fleet enrol-token` and `fleet command`."""
+"""`fleet devices`, `enrol-token`, `change`, `revoke` and `command`."""
 
 import base64
 import binascii
 import json
 import time
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, quoted, shortly
-from edge_runtime.cli.shell import console, print_json
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json
 from edge_runtime.contract.errors import InputError, RemoteError
 
 if TYPE_CHECKING:
@@ -93,6 +95,66 @@ def enrol_token(
         line = f"edge-runtime enrol {fleet.url} --token {made.token}{named}{checked} --folder fleet"
         console(as_json=True).print(
             f"Good once, until {made.expires}. On the device: {line}", markup=False, soft_wrap=True
+        )
+
+
+def change(
+    device: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Set one; several times.")
+    ] = None,
+    unlabel: Annotated[
+        list[str] | None, typer.Option("--unlabel", metavar="KEY", help="Take one away; several times.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", help="In the place of those it is in; several times.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", help="Of its store, e.g. Europe/Berlin.")
+    ] = None,
+    manager: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """Change a device's labels, groups or time zone; what is not named stays."""
+    with asking(manager, token, ca, as_json=as_json) as fleet:
+        from cloud_fallback.fleet.views import DeviceView
+
+        path = f"/v1/devices/{quoted(device)}"
+        body: dict[str, object] = {}
+        if label or unlabel:
+            there = dict(fleet.get(path, DeviceView).labels) | dict(_pair(each) for each in label or [])
+            body["labels"] = {key: value for key, value in there.items() if key not in (unlabel or [])}
+        if group:
+            body["groups"] = group
+        if timezone:
+            body["timezone"] = timezone
+        if not body:
+            raise InputError(device, expected="something to change", do="Give --label, --group, …")
+        changed = fleet.send("PATCH", path, DeviceView, body=body)
+        if as_json:
+            print_json(changed)
+        else:
+            show_device(changed, console())
+
+
+def revoke(
+    device: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
+    manager: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """Take a device out of the fleet for good: its token is refused at once, its certificate is revoked."""
+    with asking(manager, token, ca, as_json=as_json) as fleet:
+        fleet.send("DELETE", f"/v1/devices/{quoted(device)}", NoneType)
+        if as_json:
+            print_json({"device": device, "revoked": True})
+        console(as_json=as_json).print(
+            f"{device} is revoked. Its certificate is on the list: have the broker read that, kill -HUP.",
+            markup=False,
+            soft_wrap=True,
         )
 
 

@@ -6,7 +6,8 @@ import typer
 from rich.text import Text
 
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, shortly
-from edge_runtime.cli.shell import ExitCode, console, print_json
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import ExitCode, print_json
 
 _STYLES = {"warning": "yellow", "error": "red"}
 After = Annotated[int, typer.Option("--after", min=0, help="Only lines with a higher number.")]

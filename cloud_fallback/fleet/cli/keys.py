@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, extra
-from edge_runtime.cli.shell import console, print_json, reporting
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json, reporting
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer  # pyright: ignore[reportPrivateImportUsage]

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cloud_fallback.fleet.cli.options import Json, extra
-from edge_runtime.cli.shell import console, print_json, reporting
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json, reporting
 
 
 def login(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloud_fallback.fleet.cli.options import Json, extra
-from edge_runtime.cli.shell import ExitCode, console, print_json, reporting
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import ExitCode, print_json, reporting
 
 if TYPE_CHECKING:
     from cloud_fallback.fleet.running import Managing

@@ -78,6 +78,26 @@ def extra() -> Generator[None, None, None]:
         ) from error
 
 
+@contextmanager
+def written() -> Generator[None, None, None]:
+    """Say which value of a request is wrong before anybody is asked.
+
+    Raises:
+        ConfigError: One is.
+    """
+    from pydantic_core import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            place or "deployment", expected=message, got=repr(first["input"]) if place else None
+        ) from error
+
+
 def quoted(name: str) -> str:
     """Write a name as part of a path."""
     from urllib.parse import quote

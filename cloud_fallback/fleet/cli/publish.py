@@ -8,7 +8,8 @@ import typer
 
 from cloud_fallback.fleet.cli.keys import signing
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url
-from edge_runtime.cli.shell import console, print_json
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json
 
 if TYPE_CHECKING:
     from cloud_fallback.fleet.trust.publishing import Published
@@ -80,12 +81,14 @@ def _work() -> Path:
 
 
 def _text(done: "Published") -> str:
+    from cloud_fallback.fleet.quantities import size_in_words
+
     lines = [
         f"{done.name} {done.version}: {'was published already' if done.again else 'published'}, "
-        f"counter {done.counter}, {done.size_bytes / 1e6:,.1f} MB"
+        f"counter {done.counter}, {size_in_words(done.size_bytes)}"
     ]
     lines += [
-        f"  from {each.base_version}: {each.size_bytes / 1e6:,.2f} MB, "
+        f"  from {each.base_version}: {size_in_words(each.size_bytes)}, "
         f"{100 * each.size_bytes / done.size_bytes:.1f} % of the whole"
         for each in done.patches
     ]

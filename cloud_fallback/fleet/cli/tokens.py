@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, shortly
-from edge_runtime.cli.shell import console, print_json
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import print_json
 
 tokens = typer.Typer(help="Tokens of people and programs for the manager's API.", no_args_is_help=True)
 

@@ -14,7 +14,8 @@ from rich.live import Live
 
 from cloud_fallback.fleet.cli.deployments import deployment_table
 from cloud_fallback.fleet.cli.options import Ca, Json, Token, Url, asking, quoted
-from edge_runtime.cli.shell import ExitCode, console, print_json
+from cloud_fallback.fleet.cli.screen import console
+from edge_runtime.cli.shell import ExitCode, print_json
 from edge_runtime.contract.errors import EdgeRuntimeError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def watch(
     ca: Ca = None,
     as_json: Json = False,
 ) -> None:
-    """Follow a rollout until it has ended; exit code 5 if it halted, was reverted or cancelled."""
+    """Follow a rollout until it has ended; exit code 10 if it halted, was reverted or cancelled."""
     with asking(manager, token, ca, as_json=as_json) as fleet:
         changes = Changes(fleet)
         screen = console(as_json=as_json)
@@ -48,7 +49,7 @@ def watch(
         if as_json:
             print_json({"deployments": last})
         if any(each.phase in ENDED_BADLY for each in last):
-            raise typer.Exit(int(ExitCode.BUNDLE))
+            raise typer.Exit(int(ExitCode.UPDATE))
 
 
 def follow(

@@ -120,7 +120,8 @@ def _begin(visit: Visit, values: dict[str, str]) -> Response:
         id_ = visit.data.deploy(visit.person.name, _deployment(visit, values))
     except ValidationError as error:
         first = error.errors()[0]
-        return _form(visit, values, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        place = "".join(f"{each}: " for each in first["loc"][:1])
+        return _form(visit, values, place + first["msg"].removeprefix("Value error, "))
     except EdgeRuntimeError as error:
         return _form(visit, values, str(error))
     return RedirectResponse(f"/console/deployments/{id_}", 303)

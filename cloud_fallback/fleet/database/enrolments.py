@@ -42,7 +42,7 @@ class TokenError(UnauthorizedError):
     """
 
     def __init__(self, code: str, expected: str, got: str) -> None:
-        do = "Ask for a new one: edge-runtime fleet devices enrol"
+        do = "Ask for a new one: edge-runtime fleet enrol-token"
         super().__init__("enrolment token", expected=expected, got=got, do=do)
         self.code = code
 
