@@ -56,7 +56,13 @@ class Trial(Declared):
     max_latency_ratio: float = Field(default=1.5, gt=0, description="p95 by the old one's")
     max_error_rate: float = Field(default=0.01, ge=0, le=1)
     max_memory_ratio: float = Field(default=1.5, gt=0, description="peak by the old one's")
-    min_agreement: float = Field(default=0.0, ge=0, le=1, description="with the old one's answers; 0: any")
+    min_agreement: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="with the old one's answers, of ten at least; 0: any. More than the default has to be"
+        " shown: where too little came to compare on, it is not",
+    )
     max_starts: int = Field(default=2, ge=1, description="process starts in the trial before it has crashed")
 
 

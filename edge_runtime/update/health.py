@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from edge_runtime.contract.fleet import Trial
 from edge_runtime.contract.update import Failure
 
+_ENOUGH = 10
+"""Answers that an agreement can be told from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -111,10 +114,16 @@ def _over(
 
 
 def _disagreeing(evidence: Evidence, needs: Trial) -> Unhealthy | None:
+    """Catch a version that sees nothing, or something else: its golden answers are its own, and agree."""
     if needs.min_agreement <= 0:
         return None
-    if evidence.compared == 0:
-        return Unhealthy(Failure.SHADOW_DISAGREES, "no live input came to compare both versions on")
+    if evidence.compared < _ENOUGH:
+        if needs.min_agreement <= Trial().min_agreement:
+            return None
+        return Unhealthy(
+            Failure.SHADOW_DISAGREES,
+            f"{evidence.compared} live inputs came to compare on, at least {_ENOUGH} are needed",
+        )
     if evidence.agreed >= needs.min_agreement * evidence.compared:
         return None
     return Unhealthy(

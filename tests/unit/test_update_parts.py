@@ -212,10 +212,20 @@ def test_verdicts_name_the_number(evidence: Evidence, code: Failure | None, numb
     assert number in (found.detail if found else "")
 
 
-def test_nothing_to_compare_on_is_no_agreement() -> None:
-    found = judge(Evidence(), Trial(min_agreement=0.5))
+def test_little_to_compare_on_is_no_agreement_where_one_is_asked_for() -> None:
+    few = Evidence(compared=9, agreed=0)
+    found = judge(few, Trial(min_agreement=0.5))
     assert found is not None
     assert found.code is Failure.SHADOW_DISAGREES
+    assert judge(few, Trial()) is None
+
+
+def test_a_version_that_agrees_in_nothing_is_caught_unless_that_is_meant() -> None:
+    blind = Evidence(compared=26, agreed=0)
+    found = judge(blind, Trial())
+    assert found is not None
+    assert "0 of 26" in found.detail
+    assert judge(blind, Trial(min_agreement=0.0)) is None
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def deploy(
     ] = "60s",
     agreement: Annotated[
         str, typer.Option("--agreement", help="Share of its answers that have to be the old version's.")
-    ] = "0%",
+    ] = "5%",
     only_patches: Annotated[
         bool, typer.Option("--only-patches", help="No whole file where no patch fits.")
     ] = False,
