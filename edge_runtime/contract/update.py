@@ -47,6 +47,8 @@ class Happening(StrEnum):
     """The work of this state succeeded; of an end: everything is tidied up."""
     REFUSED = "refused"
     """It is not genuine, or not meant for this device: no sense in trying again."""
+    NO_PATCH = "no-patch"
+    """The patch is gone or damaged, and the whole file may be fetched instead."""
     BROKEN = "broken"
     """The work failed for good, after all attempts."""
     UNHEALTHY = "unhealthy"

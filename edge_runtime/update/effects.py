@@ -157,6 +157,8 @@ class Effects:
 
     def _check(self, update: Update, record: Record, _stop: Callable[[], bool]) -> Result:
         wanted, trusted = _wanted(update), update.trusted
+        if not update.patches:
+            wanted = wanted.model_copy(update={"deltas": ()})
         if trusted is None:
             raise UpdateError(f"update of {update.name}: preflight without metadata")
         collect(self.store, self.slots, record)

@@ -50,10 +50,12 @@ TRANSITIONS: dict[tuple[State, Happening], tuple[State, Effect]] = {
     (_S.PREFLIGHT, _H.CANCEL): (_S.CANCELLED, _E.DROP),
     (_S.DOWNLOADING, _H.DONE): (_S.VERIFYING, _E.VERIFY),
     (_S.DOWNLOADING, _H.REFUSED): (_S.REJECTED, _E.DROP),
+    (_S.DOWNLOADING, _H.NO_PATCH): (_S.PREFLIGHT, _E.CHECK),
     (_S.DOWNLOADING, _H.BROKEN): (_S.FAILED, _E.DROP),
     (_S.DOWNLOADING, _H.CANCEL): (_S.CANCELLED, _E.DROP),
     (_S.VERIFYING, _H.DONE): (_S.STAGED, _E.ASK_WINDOW),
     (_S.VERIFYING, _H.REFUSED): (_S.REJECTED, _E.DROP),
+    (_S.VERIFYING, _H.NO_PATCH): (_S.PREFLIGHT, _E.CHECK),
     (_S.VERIFYING, _H.BROKEN): (_S.FAILED, _E.DROP),
     (_S.VERIFYING, _H.CANCEL): (_S.CANCELLED, _E.DROP),
     (_S.STAGED, _H.DONE): (_S.WAITING_WINDOW, _E.AWAIT_WINDOW),
@@ -104,6 +106,12 @@ REFUSALS = frozenset({
     Failure.DIGEST, Failure.SIGNATURE, Failure.ARCHIVE_UNSAFE, Failure.ARCHIVE_BROKEN, Failure.CONFIG_INVALID,
 })  # fmt: skip
 """Not genuine, or not meant for this device."""
+
+OF_PATCHES = frozenset({
+    Failure.DOWNLOAD_FAILED, Failure.DOWNLOAD_CHANGED, Failure.DOWNLOAD_NO_RANGE, Failure.DELTA_WRONG_BASE,
+    Failure.DELTA_BROKEN, Failure.DIGEST,
+})  # fmt: skip
+"""Failures of a patch that the whole file may not have."""
 
 
 def after(state: State, happening: Happening) -> tuple[State, Effect]:

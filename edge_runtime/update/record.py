@@ -79,6 +79,7 @@ class Update(Declared):
         wanted: What it is about; None: it rests.
         trusted: What metadata says of it.
         source: What is fetched; None: not known yet, or nothing has to be.
+        patches: Whether a patch may be fetched; not after one of them failed.
         starts: How often its trial was begun.
         code: Why it ends, where it does not end well.
         detail: The same for a person.
@@ -91,6 +92,7 @@ class Update(Declared):
     wanted: Wanted | None = None
     trusted: Trusted | None = None
     source: Source | None = None
+    patches: bool = True
     starts: int = 0
     code: Failure | None = None
     detail: str = ""

@@ -15,7 +15,7 @@ from edge_runtime.contract.update import ENDS, Failure, Happening, State, Update
 from edge_runtime.update.collect import collect
 from edge_runtime.update.effects import RESERVE_BYTES, Effects, Identity, Ports, Result, Stopped
 from edge_runtime.update.journal import Journal
-from edge_runtime.update.machine import RESUME, Effect, after, happening_of, may_cancel
+from edge_runtime.update.machine import OF_PATCHES, RESUME, Effect, after, happening_of, may_cancel
 from edge_runtime.update.record import Ended, Record, Update
 from edge_runtime.update.slots import all_slots
 
@@ -301,6 +301,9 @@ class Updater:
             )
             self._wake_s[update.key] = self._clock.steady_s() + self._patience.pause_s(attempt, self._dice())
             return
+        if _has_other_way(update, error.code):
+            self._go(update.model_copy(update={"source": None, "patches": False}), Happening.NO_PATCH)
+            return
         self._go(update.model_copy(update=reason), happening_of(error.code, update.state))
 
     def _progress(self, update: Update) -> int:
@@ -362,6 +365,12 @@ class Updater:
             code=update.code or (ended.code if at_rest and ended else None),
             detail=update.detail or (ended.detail if at_rest and ended else ""),
         )
+
+
+def _has_other_way(update: Update, code: Failure) -> bool:
+    """Say whether a patch failed where the whole file may be fetched."""
+    by_patch = update.source is not None and update.source.base_sha256 is not None
+    return by_patch and code in OF_PATCHES and update.wanted is not None and update.wanted.full_allowed
 
 
 def _deployments(desired: Desired, record: Record) -> frozenset[str]:

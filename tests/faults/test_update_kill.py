@@ -19,12 +19,14 @@ OLD, NEW = release(1), release(2)
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["after", "torn", "power", "full"])
-@pytest.mark.parametrize("story", ["whole", "patch", "rollback", "removed"])
+@pytest.mark.parametrize("story", ["whole", "patch", "spoilt patch", "rollback", "removed"])
 def test_every_touch_of_the_disk(story: str, mode: str, tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(OLD)
     (tmp_path / "new").write_bytes(NEW)
     make_delta(tmp_path / "old", tmp_path / "new", tmp_path / "patch")
-    content = {"labels-1": OLD, "labels-2": NEW, "patch": (tmp_path / "patch").read_bytes()}
+    patch = (tmp_path / "patch").read_bytes()
+    served = patch if story != "spoilt patch" else patch[:-1] + bytes([patch[-1] ^ 1])
+    content = {"labels-1": OLD, "labels-2": NEW, "patch": served}
     with serving(Files(content)) as files:
         ran = subprocess.run(
             [sys.executable, "-m", "tests.simulators.update_killer", files.url, tmp_path, story, mode],

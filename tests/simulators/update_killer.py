@@ -26,7 +26,8 @@ FULL = {"write", "fsync", "mkdir"}
 KILLED, SPOILED = 77, 78
 GOOD = {
     "whole": (sha(NEW), State.COMMITTED), "patch": (sha(NEW), State.COMMITTED),
-    "rollback": (sha(OLD), State.ROLLED_BACK), "removed": (None, State.IDLE),
+    "spoilt patch": (sha(NEW), State.COMMITTED), "rollback": (sha(OLD), State.ROLLED_BACK),
+    "removed": (None, State.IDLE),
 }  # fmt: skip
 """What is active after each story, and how its update ended."""
 
@@ -90,7 +91,7 @@ def world_of(url: str, story: str) -> World:
 
 def second(url: str, story: str, deployment: str = "second") -> Any:
     deltas: tuple[Delta, ...] = ()
-    if story == "patch":
+    if story in {"patch", "spoilt patch"}:
         patch = Path(os.environ["PATCH"]).read_bytes()
         deltas = (Delta(base_sha256=sha(OLD), target="patch", size_bytes=len(patch), sha256=sha(patch)),)
     return wanted(2, NEW, deltas, deployment=deployment)

@@ -62,6 +62,46 @@ def test_a_first_version_and_a_patch_to_the_second(files: Files, tmp_path: Path)
     assert len(files.asked) == 2, "going back fetches nothing"
 
 
+def spoilt(files: Files, how: str, tmp_path: Path) -> Delta:
+    """A patch that was signed, and what became of it."""
+    patch = patch_of(files)
+    content = files.content["patch"]
+    if how == "gone":
+        del files.content["patch"]
+    elif how == "damaged":
+        files.content["patch"] = content[:-1] + bytes([content[-1] ^ 1])
+    elif how == "leads elsewhere":
+        (tmp_path / "else").write_bytes(NEW[::-1])
+        make_delta(tmp_path / "old", tmp_path / "else", tmp_path / "patch")
+        files.content["patch"] = (tmp_path / "patch").read_bytes()
+        patch = patch_of(files)
+    return patch
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "leads elsewhere"])
+@pytest.mark.parametrize("full_allowed", [True, False])
+def test_where_a_patch_fails_the_whole_is_fetched_if_that_is_allowed(
+    files: Files, tmp_path: Path, how: str, full_allowed: bool
+) -> None:
+    root = tmp_path / "device"
+    world = installed(files, root)
+    updater = world.updater(root)
+    patch = spoilt(files, how, tmp_path)
+    updater.desire(desired(2, wanted(2, NEW, (patch,), full_allowed=full_allowed)))
+    world.settle(updater)
+    (have,) = updater.have()
+    paths = [path for path, _ in files.asked]
+    if full_allowed:
+        assert (have.state, have.version, have.code) == (State.COMMITTED, "2.0.0", None)
+        assert paths == ["labels-1", "patch", "labels-2"]
+        assert whole(root) == sha(NEW)
+    else:
+        assert have.state in {State.FAILED, State.REJECTED}
+        assert have.code in {Failure.DOWNLOAD_FAILED, Failure.DIGEST}
+        assert paths == ["labels-1", "patch"]
+        assert whole(root) == sha(OLD)
+
+
 @pytest.mark.parametrize(
     ("change", "state", "code"),
     [
