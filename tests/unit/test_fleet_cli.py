@@ -317,7 +317,8 @@ def test_a_token_for_a_device_to_come(typed: Typed, url: str) -> None:
     assert made["token"]
     result = typed("enrol-token", "--expires", "1h")
     assert f"edge-runtime enrol {url} --token {result.stdout.strip()} --folder" in result.stderr
-    assert typed("enrol-token", "--label", "region").exit_code == 4
+    for wrong in (("region",), ("a=b", "--label", "a=c")):
+        assert typed("enrol-token", "--label", *wrong).exit_code == 4
 
 
 def test_tokens_of_people(typed: Typed) -> None:

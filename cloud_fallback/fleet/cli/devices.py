@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,7 +81,7 @@ def enrol_token(
 
         body = {
             "device": device,
-            "labels": dict(_pair(each) for each in label or []),
+            "labels": _labels(label or []),
             "groups": group or [],
             "expires_s": duration_s(expires, "--expires"),
         }
@@ -124,7 +125,7 @@ def change(
         path = f"/v1/devices/{quoted(device)}"
         body: dict[str, object] = {}
         if label or unlabel:
-            there = dict(fleet.get(path, DeviceView).labels) | dict(_pair(each) for each in label or [])
+            there = dict(fleet.get(path, DeviceView).labels) | _labels(label or [])
             body["labels"] = {key: value for key, value in there.items() if key not in (unlabel or [])}
         if group:
             body["groups"] = group
@@ -239,6 +240,14 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or not key:
         raise InputError("argument", expected="KEY=VALUE", got=repr(text))
     return key, value
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [_pair(each) for each in texts]
+    labels = dict(pairs)
+    if len(labels) < len(pairs):
+        raise InputError("--label", expected="each key once", got=", ".join(texts))
+    return labels
 
 
 def _value(text: str) -> object:
