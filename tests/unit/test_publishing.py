@@ -129,6 +129,20 @@ def test_an_interrupted_publishing_is_repeated_without_harm(
     assert again == replace(done, again=True)
 
 
+def test_a_patch_that_was_lost_comes_back_with_the_next_publishing(
+    fleet: Fleet, manager: SmallManager, tmp_path: Path
+) -> None:
+    put(fleet, manager, tmp_path, labels(tmp_path / "new", 1))
+    packed = labels(tmp_path / "new", 2)
+    (patch,) = put(fleet, manager, tmp_path, packed).patches
+    content = manager.artifacts.pop(patch.target)
+    assert put(fleet, manager, tmp_path, packed).again
+    assert manager.artifacts[patch.target] == content
+    del manager.artifacts[patch.target]
+    assert put(fleet, manager, tmp_path, packed, patches=0).again
+    assert patch.target not in manager.artifacts
+
+
 def test_somebody_quicker_takes_the_counter(fleet: Fleet, manager: SmallManager, tmp_path: Path) -> None:
     def rival() -> None:
         manager.before_sign_off = lambda: None

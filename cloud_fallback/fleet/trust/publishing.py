@@ -231,8 +231,7 @@ class _Run:
     def finish(self, view: _View, known: TargetFile) -> Published:
         """Do again what may not have been done: the last two steps, and the bytes in case they were lost."""
         release = Release.model_validate(known.custom)
-        self.manager.upload(known.path, self.packed.file, self.packed.sha256)
-        self.manager.announce(known.path)
+        before = {view.role.targets[path].hashes["sha256"]: path for path, _ in releases(view.role)}
         versions = {
             view.role.targets[path].hashes["sha256"]: each.version for path, each in releases(view.role)
         }
@@ -245,7 +244,20 @@ class _Run:
             MadePatch(each.path, base, versions.get(base, ""), each.hashes["sha256"], each.length)
             for each, base in patches
         ]
+        for patch in made if self.options.patches else ():
+            if patch.base_sha256 in before:
+                self._upload_again(patch, view.role.targets[before[patch.base_sha256]])
+        self.manager.upload(known.path, self.packed.file, self.packed.sha256)
+        self.manager.announce(known.path)
         return self._published(known.path, release.counter, made, again=True)
+
+    def _upload_again(self, patch: MadePatch, base: TargetFile) -> None:
+        """Bring a patch back that the manager may have lost, where the same bytes come out again."""
+        file = self.work / "patches" / f"{patch.sha256}.zst"
+        make_delta(self._base(base), self.packed.file, file)
+        if _sha256(file) == patch.sha256:
+            self.manager.upload(patch.target, file, patch.sha256)
+        file.unlink()
 
     def add(self, view: _View) -> Published | None:
         """Publish a release that is not there yet; None: somebody else was quicker."""
