@@ -78,7 +78,7 @@ def new_file(target: Path) -> Generator[IO[bytes], None, None]:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(target)
-        _flush_entry(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
@@ -111,7 +111,7 @@ def _put(part: Path, target: Path, old: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
         part.rename(target)
-    _flush_entry(target.parent)
+    flush_folder(target.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -136,14 +136,19 @@ def _flush(folder: Path) -> None:
     """Bring files and entries to the disk, so that a power cut after the rename finds them whole."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
-            _flush_entry(path)
+            flush_folder(path)
         else:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-    _flush_entry(folder)
+    flush_folder(folder)
 
 
-def _flush_entry(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder survive a loss of power.
+
+    Raises:
+        OSError: The disk is read-only or broken.
+    """
     if sys.platform == "win32":  # which opens no folder
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -8,13 +8,11 @@ import asyncio
 import logging
 import random
 import re
-import signal
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +35,10 @@ from cloud_fallback.fleet.settings import ManagerSettings
 from cloud_fallback.fleet.trust.keys import load_signer
 from cloud_fallback.fleet.trust.repository import Repository
 from cloud_fallback.fleet.upkeep import Upkeep, keeping
+from cloud_fallback.listening import DrainingServer, listen
 from edge_runtime.contract.errors import ConfigError, RemoteError
 
 log = logging.getLogger(__name__)
-
-_BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,31 +199,6 @@ def broker_tls(settings: ManagerSettings) -> ssl.SSLContext | None:
     return context
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our signals: its own would raise them again once it has drained."""
-
-    def __init__(self, config: Any, stopping: threading.Event) -> None:
-        super().__init__(config)
-        self._stopping = stopping
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        loop = asyncio.get_running_loop()
-        watched = (signal.SIGINT, signal.SIGTERM)
-        for number in watched:
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in watched:
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
 async def _serve(app: FastAPI, manager: Manager, listener: socket.socket, told: Callable[[], None]) -> None:
     listen = manager.settings.listen
     config: Any = uvicorn.Config(
@@ -248,20 +220,14 @@ async def _serve(app: FastAPI, manager: Manager, listener: socket.socket, told: 
         raise ConfigError(
             "listen: certificate and key", expected="PEM files of each other", got=str(error)
         ) from error
-    server = _Server(config, manager.stopping)
+    server = DrainingServer(config, manager.stopping.set)
     told()
     await server.serve(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What it accepts has it too: an answer's head and body would wait for each other, 40 ms each time.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        return listen(host, port)
     except OSError as error:
         raise RemoteError(
             f"{host}:{port}",
@@ -270,7 +236,6 @@ def _listen(host: str, port: int) -> socket.socket:
             got=error.strerror or str(error),
             do="Choose another one in listen, or stop what listens there",
         ) from error
-    return listener
 
 
 def _replica(listener: socket.socket) -> str:

@@ -7,11 +7,9 @@ answered; the second ends at once.
 import asyncio
 import gc
 import logging
-import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cloud_fallback.listening import DrainingServer, listen
 from cloud_fallback.serving.app import App, make_app
 from cloud_fallback.serving.settings import ServeSettings
 from edge_runtime.contract.errors import BundleError, RemoteError
@@ -32,7 +31,6 @@ except ImportError:  # it has no wheels for Windows
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _SWITCH_S = 0.0005
 """A thread that comes back from an engine waits this long for the event loop's, at most. Python's 5 ms would
 be taken for the model's time."""
@@ -106,26 +104,6 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(cast(Any, Joined(transport, self.loop)))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our signals: its own would raise them again once it has drained."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        loop = asyncio.get_running_loop()
-        watched = (signal.SIGINT, signal.SIGTERM)
-        for number in watched:
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in watched:
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
 async def _serve(app: App, settings: ServeSettings, told: Callable[[Serving], None]) -> None:
     listener = _listen(settings.host, settings.port)
     config: Any = uvicorn.Config(
@@ -141,7 +119,7 @@ async def _serve(app: App, settings: ServeSettings, told: Callable[[Serving], No
         proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_s,
     )
-    server = _Server(config)
+    server = DrainingServer(config)
     # The port is open while models load: the server is alive, and says that it is not ready.
     http = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(app.start())
@@ -214,16 +192,9 @@ def _lines(backend: Backend) -> list[ServedLine]:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        # Accepted sockets inherit it; asyncio sets it only where the protocol was named.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        return listen(host, port)
     except OSError as error:
         raise _taken(host, port, error.strerror or str(error), "--port") from error
-    return listener
 
 
 def _taken(host: str, port: int, got: str, option: str) -> RemoteError:

@@ -13,7 +13,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from edge_runtime.atomic import cannot_write, new_file
+from edge_runtime.atomic import cannot_write, flush_folder, new_file
 from edge_runtime.contract.bundle import Sha256
 from edge_runtime.contract.fleet import Bytes
 from edge_runtime.contract.task import Declared
@@ -157,7 +157,7 @@ class Store:
                 _refuse_other(stream, sha256, part.path.name)
             self.objects.mkdir(parents=True, exist_ok=True)
             part.path.replace(self.path(sha256))
-            _flush_folder(self.objects)
+            flush_folder(self.objects)
         except UpdateFailedError:
             part.restart()
             raise
@@ -200,13 +200,3 @@ def _refuse_other(stream: IO[bytes], sha256: str, name: str) -> None:
     found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if found != sha256:
         raise UpdateFailedError(Failure.DIGEST, f"{name}: SHA-256", expected=sha256, got=found)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # which opens no folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from cloud_fallback.fleet.settings import ArtifactSettings
-from edge_runtime.atomic import cannot_write
+from edge_runtime.atomic import cannot_write, flush_folder
 from edge_runtime.contract.errors import ConfigError, InputError, StorageError, TooLargeError
 
 BLOCK_BYTES = 256 << 10
@@ -171,7 +171,7 @@ class FolderArtifacts:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             incoming.path.replace(place)
-            _flush_folder(place.parent)
+            flush_folder(place.parent)
         except OSError as error:
             raise cannot_write(place, error) from error
         return stored
@@ -308,16 +308,6 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):  # another replica was quicker
             if time.time() - path.stat().st_mtime > _STALE_S:
                 path.unlink()
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # which opens no folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -1,5 +1,6 @@
 """`fleet deploy`, `fleet status`, `fleet releases` and what a person does to a rollout."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -237,76 +238,27 @@ def _move(move: str, id_: str, reason: str, manager: Url, token: Token, ca: Ca, 
             show_deployment(now, (), console())
 
 
-def approve(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Allow the next wave of a rollout that waits for that."""
-    _move("approve", id_, reason, manager, token, ca, as_json)
+def _moves(move: str, does: str) -> Callable[..., None]:
+    def command(
+        id_: Id,
+        reason: Reason = "",
+        manager: Url = None,
+        token: Token = None,
+        ca: Ca = None,
+        as_json: Json = False,
+    ) -> None:
+        _move(move, id_, reason, manager, token, ca, as_json)
+
+    command.__doc__ = does
+    return command
 
 
-def pause(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Send nothing more for now; devices under way go on."""
-    _move("pause", id_, reason, manager, token, ca, as_json)
-
-
-def resume(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Go on with a rollout that is paused or has halted; failures so far are forgiven."""
-    _move("resume", id_, reason, manager, token, ca, as_json)
-
-
-def halt(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Stop a rollout: nothing more is sent, devices under way give up."""
-    _move("halt", id_, reason, manager, token, ca, as_json)
-
-
-def revert(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Take a version back from every device that has it or may have it."""
-    _move("revert", id_, reason, manager, token, ca, as_json)
-
-
-def cancel(
-    id_: Id,
-    reason: Reason = "",
-    manager: Url = None,
-    token: Token = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
-    """Give a rollout up; devices that have its version keep it."""
-    _move("cancel", id_, reason, manager, token, ca, as_json)
+approve = _moves("approve", "Allow the next wave of a rollout that waits for that.")
+pause = _moves("pause", "Send nothing more until it is resumed; devices under way go on.")
+resume = _moves("resume", "Go on with a rollout that is paused or has halted; failures so far are forgiven.")
+halt = _moves("halt", "Stop a rollout: nothing more is sent, devices under way give up.")
+revert = _moves("revert", "Take a version back from every device that has it or may have it.")
+cancel = _moves("cancel", "Give a rollout up; devices that have its version keep it.")
 
 
 def show_deployments(listed: "Sequence[DeploymentView]", screen: "Console") -> None:
