@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from edge_runtime.agent.state_lock import StateLock
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, ConfigError, EdgeRuntimeError, EngineError
 from edge_runtime.contract.event import CameraStateChanged, event_id
-from edge_runtime.contract.frame import Frame
+from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
 from edge_runtime.local_model import LocalModel, this_device
 from edge_runtime.runtime.bundles import Bundles, bundles_of
@@ -110,7 +111,7 @@ class Agent:
             self._models = CameraModels(self._profile, self._bundles, self._workers())
             opened.callback(self._models.close)
             self._models.open_all(settings)
-            self._outlets = Outlets(settings)
+            self._outlets = Outlets(settings, partial(self._models.detect, settings.privacy.faces))
             opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
                 workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
@@ -149,9 +150,9 @@ class Agent:
         """What opens bundles here."""
         return self._bundles
 
-    def last_frame(self, camera: str) -> Frame | None:
-        """Give the newest frame of a camera that was looked at; None: there is none, or no such camera."""
-        return self._runtime.last_frame(camera)
+    def last_scene(self, camera: str) -> Scene | None:
+        """Give a camera's newest scene, marked as `privacy.blur` says; None: none yet, or no such camera."""
+        return self._outlets.last_scene(camera)
 
     @property
     def problems(self) -> Mapping[str, BundleError | EngineError]:

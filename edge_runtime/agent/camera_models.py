@@ -6,11 +6,13 @@ Swaps nothing: `edge_runtime.agent.adoption` does.
 import logging
 from dataclasses import dataclass, field
 
-from edge_runtime.agent.models import open_settings_model
+from edge_runtime.agent.models import detector_of, open_settings_model
 from edge_runtime.agent.plans import LOW_SCORE
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, EngineError
+from edge_runtime.contract.frame import Picture
+from edge_runtime.contract.result import Detections
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.local_model import LocalModel
 from edge_runtime.predict import measure_batches
@@ -50,7 +52,7 @@ class CameraModels:
         """
         bundles: dict[str, ModelBundle] = {}
         # Where there is a door, models that no camera uses are the runtime's, within its memory budget.
-        watched = {camera.model for camera in settings.cameras.values()}
+        watched = {camera.model for camera in settings.cameras.values()} | {settings.privacy.faces}
         for name, wanted in settings.models.items():
             if not wanted.here or (settings.door is not None and name not in watched):
                 continue
@@ -86,6 +88,17 @@ class CameraModels:
             raise
         log.info("model '%s': %s on %s", name, model.choice.variant, model.session.provider)
         return model
+
+    def detect(self, name: str | None, picture: Picture) -> Detections:
+        """Find objects in a picture with a model that is open.
+
+        Raises:
+            EngineError: It is not open, or failed.
+        """
+        model = None if name is None else self.opened.get(name)
+        if name is None or model is None:
+            raise EngineError(f"model '{name}'", expected="a model that is open", got="none")
+        return detector_of(model, name).predict_many([picture])[0]
 
     def put(self, name: str, model: LocalModel) -> None:
         """Have another version of a model from now on."""

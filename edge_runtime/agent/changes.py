@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from edge_runtime.settings import AgentSettings, ModelSettings, RouteSettings
 
 _AT_START = (
-    *("site", "state_dir", "profile", "workers", "sinks"),
+    *("site", "state_dir", "profile", "workers", "sinks", "privacy"),
     *("door", "cloud", "outbox", "memory_budget_mb", "fleet", "bundles"),
 )
 """Blocks that are read once."""

@@ -13,7 +13,7 @@ from edge_runtime.contract.errors import ConfigError, EngineError, InputError, R
 from edge_runtime.contract.fleet import Health
 from edge_runtime.contract.status import AgentStatus, CameraState, DropCause
 from edge_runtime.settings import FleetSettings
-from edge_runtime.sinks.drawing import shrink
+from edge_runtime.sinks.drawing import picture_of
 from edge_runtime.update.device import SystemMachine
 from edge_runtime.update.trial_side import side_of
 from edge_runtime.update.trial_tally import p95
@@ -75,10 +75,10 @@ class AgentHands:
         if camera not in self._agent.settings.cameras:
             known = ", ".join(sorted(self._agent.settings.cameras)) or "none"
             raise ConfigError(f"camera '{camera}'", expected=f"one of {known}", got=camera)
-        frame = self._agent.last_frame(camera)
-        if frame is None:
+        scene = self._agent.last_scene(camera)
+        if scene is None:
             raise InputError(f"camera '{camera}'", expected="a picture", got="none yet", do="Try again later")
-        image = shrink(frame.picture, (frame.picture.height, frame.picture.width))
+        image = picture_of(scene, scene.frame.picture.height)
         done, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
         if not done:
             raise InputError(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.agent.plans import is_live, overlay
 from edge_runtime.agent.state_lock import StateLock
+from edge_runtime.agent.veils import FindFaces, Veils
+from edge_runtime.analytics.veil import Blur
 from edge_runtime.contract.errors import EdgeRuntimeError, StorageError
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.scene import Scene
@@ -47,15 +49,19 @@ class Outlets:
 
     Args:
         settings: The store's.
+        faces: Finds faces in a picture; None: no sink hides them.
 
     Raises:
         EdgeRuntimeError: A sink cannot be made: a certificate is unreadable, …
     """
 
-    def __init__(self, settings: AgentSettings) -> None:
+    def __init__(self, settings: AgentSettings, faces: FindFaces | None = None) -> None:
+        self.veils = Veils(settings.privacy, faces)
+        self._last: dict[str, tuple[Scene | None, Scene]] = {}
+        """Each camera's newest scene, marked where a sink has it so, and as it came."""
         self._overlays = {name: overlay(camera) for name, camera in settings.cameras.items()}
         events: list[EventSink] = []
-        self._scenes: list[SceneSink] = []
+        self._scenes: list[tuple[Blur, SceneSink]] = []
         self._statuses: list[StatusSink] = []
         self._reports: list[ReportSink] = []
         self._videos: list[tuple[VideoSinkSettings, AnnotatedVideo]] = []
@@ -82,9 +88,9 @@ class Outlets:
                 case ReportSinkSettings():
                     report = ReportSink(sink.path, self._overlays, title=settings.site)
                     events.append(report)
-                    self._scenes.append(report)
+                    self._scenes.append((self._blur(sink.blur), report))
                     self._reports.append(report)
-        self._scenes += [video for _, video in self._videos]
+        self._scenes += [(self._blur(sink.blur), video) for sink, video in self._videos]
         self._hub = EventHub(events)
         self.watch(settings.cameras)
 
@@ -97,6 +103,9 @@ class Outlets:
         """
         for video in (video for _, video in self._videos):
             video.finish(away)
+        for name in away:
+            self.veils.forget(name)
+            self._last.pop(name, None)
         # Replaced at once: a worker that draws a camera must not find it missing.
         self._overlays |= {name: overlay(camera) for name, camera in cameras.items()}
         live = frozenset(name for name, camera in cameras.items() if is_live(name, camera))
@@ -111,11 +120,24 @@ class Outlets:
     def show(self, scene: Scene) -> None:
         """Hand a scene's events and then the scene itself to whoever wants them."""
         self.publish(scene.events)
-        for sink in tuple(self._scenes):
+        sinks = tuple(self._scenes)
+        marked = self.veils.mark(scene, frozenset(blur for blur, _ in sinks))
+        camera = scene.frame.camera
+        self._last[camera] = marked.get(self.veils.default), scene
+        for blur, sink in sinks:
             try:
-                sink.show(scene)
+                sink.show(marked[blur])
             except EdgeRuntimeError as error:
                 self._leave_out(sink, error)
+
+    def last_scene(self, camera: str) -> Scene | None:
+        """Give a camera's newest scene, marked as `privacy.blur` says; None: none yet, or no such camera.
+
+        Raises:
+            EngineError: It cannot be told what to hide.
+        """
+        marked, scene = self._last.get(camera, (None, None))
+        return self.veils.alone(scene) if marked is None and scene is not None else marked
 
     @property
     def wants_answers(self) -> bool:
@@ -175,15 +197,19 @@ class Outlets:
         with self._answering:
             self._closed = True
         self._hub.close()
-        for sink in self._scenes:
+        for _, sink in self._scenes:
             sink.close()
         if self._state_lock is not None:
             self._state_lock.close()
 
+    def _blur(self, own: Blur | None) -> Blur:
+        return self.veils.default if own is None else own
+
     def _leave_out(self, sink: SceneSink, error: EdgeRuntimeError) -> None:
         with self._lock:
-            if sink in self._scenes:
-                self._scenes.remove(sink)
+            left = [pair for pair in self._scenes if pair[1] is not sink]
+            if len(left) < len(self._scenes):
+                self._scenes = left
                 log.error("sink %s is left out from now on: %s", sink.name, error)
                 sink.close()
 

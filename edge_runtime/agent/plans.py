@@ -71,7 +71,9 @@ def camera_plan(
         realtime=camera.realtime,
         loop=camera.loop,
         deadline_s=camera.deadline_s if live else None,
-        motion=MotionOptions(**camera.motion.model_dump()),
+        motion=MotionOptions(
+            **camera.motion.model_dump(exclude={"masks"}), masks=(*camera.motion.masks, *camera.never_look)
+        ),
         tracker=TrackerOptions(
             high_score=shown_score(settings.models[camera.model], manifest.task),
             low_score=LOW_SCORE,
@@ -79,6 +81,7 @@ def camera_plan(
         ),
         zones=tuple(Zone(zone, **area.model_dump()) for zone, area in camera.zones.items()),
         lines=tuple(Line(line, **way.model_dump()) for line, way in camera.lines.items()),
+        never_look=camera.never_look,
     )
 
 

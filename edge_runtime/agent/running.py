@@ -6,7 +6,7 @@ from typing import Protocol
 from edge_runtime.agent.adoption import Adoption
 from edge_runtime.agent.changes import Changes
 from edge_runtime.contract.device import DeviceProfile
-from edge_runtime.contract.frame import Frame
+from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, FleetStatus
 from edge_runtime.runtime.bundles import Bundles
 from edge_runtime.settings import AgentSettings
@@ -39,8 +39,12 @@ class Running(Protocol):
         """Tell how everything is doing; from any thread."""
         ...
 
-    def last_frame(self, camera: str) -> Frame | None:
-        """Give the newest frame of a camera that was looked at; None: there is none, or no such camera."""
+    def last_scene(self, camera: str) -> Scene | None:
+        """Give a camera's newest scene, marked as `privacy.blur` says; None: none yet, or no such camera.
+
+        Raises:
+            EngineError: It cannot be told what to hide.
+        """
         ...
 
     def load(self, sent: Path | None) -> AgentSettings:

@@ -1,11 +1,17 @@
 """Scene: one inferred frame with all that is known about it, on its way to the picture sinks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.frame import Frame
-from edge_runtime.contract.result import Tracks
+from edge_runtime.contract.result import Boxes, Detections, Tracks
+
+
+def _nobody() -> Boxes:
+    return np.empty((0, 4), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,9 @@ class Scene:
         occupancy: Objects in each zone, by zone name.
         crossings: Crossings of each line so far, by line name, then by the user's word for the direction.
         events: What this frame caused.
+        found: All that the model found, unsure objects too; None: it did not look at this very frame.
+        hidden: (n, 4) float32 xyxy, source pixels: what nobody may see of this picture, where it is stored,
+            shown or sent.
     """
 
     frame: Frame
@@ -25,3 +34,5 @@ class Scene:
     occupancy: Mapping[str, int]
     crossings: Mapping[str, Mapping[str, int]]
     events: tuple[Event, ...] = ()
+    found: Detections | None = None
+    hidden: Boxes = field(default_factory=_nobody)

@@ -1,25 +1,26 @@
 """The settings of a store's agent: `store.yaml`, loaded once, frozen, passed down."""
 
+from edge_runtime.settings.camera import (
+    CameraSettings,
+    LineSettings,
+    MotionSettings,
+    TrackerSettings,
+    ZoneSettings,
+)
 from edge_runtime.settings.checks import check_labels
 from edge_runtime.settings.fleet import BundleSettings, FleetSettings
 from edge_runtime.settings.load import load_settings, load_task, load_with, sent_settings
-from edge_runtime.settings.model import (
-    AgentSettings,
-    CameraSettings,
-    EngineSettings,
+from edge_runtime.settings.model import AgentSettings, EngineSettings, ModelSettings
+from edge_runtime.settings.privacy import PrivacySettings
+from edge_runtime.settings.problems import SettingsError
+from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
+from edge_runtime.settings.sinks import (
     JsonlSinkSettings,
-    LineSettings,
-    ModelSettings,
-    MotionSettings,
     MqttSinkSettings,
     ReportSinkSettings,
     SinkSettings,
-    TrackerSettings,
     VideoSinkSettings,
-    ZoneSettings,
 )
-from edge_runtime.settings.problems import SettingsError
-from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
 
 __all__ = [
     "AgentSettings",
@@ -35,6 +36,7 @@ __all__ = [
     "MotionSettings",
     "MqttSinkSettings",
     "OutboxSettings",
+    "PrivacySettings",
     "ReportSinkSettings",
     "RouteSettings",
     "SettingsError",

@@ -32,3 +32,5 @@ def refuse(problem: str, expected: str, do: str) -> PydanticCustomError:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 OwnPath = Annotated[Path, AfterValidator(beside_the_file)]
+Labels = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=1000)]
+"""Names of classes."""

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from edge_runtime.analytics.veil import Blur
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec, TaskSpec
 from edge_runtime.settings.document import Document
-from edge_runtime.settings.model import (
-    AgentSettings,
+from edge_runtime.settings.model import AgentSettings
+from edge_runtime.settings.problems import Problem, did_you_mean
+from edge_runtime.settings.sinks import (
     JsonlSinkSettings,
     MqttSinkSettings,
     ReportSinkSettings,
     VideoSinkSettings,
 )
-from edge_runtime.settings.problems import Problem, did_you_mean
 
 
 def references(document: Document) -> Iterator[Problem]:
@@ -65,6 +66,7 @@ def files(settings: AgentSettings) -> Iterator[Problem]:
             problem = "late answers come from a cloud to those who asked a door"
             yield Problem(("sinks", index, "late"), problem, do="Add `door` and `cloud`, or drop it.")
     yield from _shared_videos(settings)
+    yield from _nobody_to_find(settings)
 
 
 def _shared_videos(settings: AgentSettings) -> Iterator[Problem]:
@@ -78,6 +80,23 @@ def _shared_videos(settings: AgentSettings) -> Iterator[Problem]:
                     problem = f"sinks[{first}] writes the video of '{camera}' into this folder already"
                     yield Problem(("sinks", index, "folder"), problem, do="Give each sink its own folder.")
                     break
+
+
+def blurs(settings: AgentSettings) -> frozenset[Blur]:
+    """Give every way in which pictures of this store are blurred."""
+    own = (getattr(sink, "blur", None) for sink in settings.sinks)
+    return frozenset({settings.privacy.blur, *(blur for blur in own if blur is not None)})
+
+
+def _nobody_to_find(settings: AgentSettings) -> Iterator[Problem]:
+    """Find pictures whose faces are to be hidden where no model finds faces."""
+    faces, models = settings.privacy.faces, settings.models
+    if faces is not None and faces not in models:
+        keys = ("privacy", "faces")
+        yield Problem(keys, f"no model is called '{faces}'", do=did_you_mean(faces, models))
+    if faces is None and Blur.FACES in blurs(settings):
+        do = "Name a detector of faces there, or blur heads or persons, which need no other model."
+        yield Problem(("privacy", "faces"), "faces are to be blurred, and no model finds them", do=do)
 
 
 def check_labels(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> None:
@@ -106,6 +125,10 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
         if camera.model not in tasks:
             continue
         known = settings.models[camera.model].labels or _labels(tasks[camera.model])
+        people = settings.privacy.labels
+        if blurs(settings) & {Blur.HEADS, Blur.PERSONS} and not set(people) & set(known):
+            problem = f"people are to be blurred, and model '{camera.model}' gives no {' or '.join(people)}"
+            yield f"cameras.{name}: {problem}. Look at `privacy.labels` and the model's `labels`."
         areas: dict[str, tuple[str, ...]] = {
             **{f"zones.{zone}": rule.labels for zone, rule in camera.zones.items()},
             **{f"lines.{line}": rule.labels for line, rule in camera.lines.items()},

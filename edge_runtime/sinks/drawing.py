@@ -4,6 +4,7 @@ Knows no file and no codec. Anti-aliased, calm colours, sizes that follow the pi
 """
 
 import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract.frame import Picture, Plane
+from edge_runtime.contract.result import Boxes
 from edge_runtime.contract.scene import Scene
 from edge_runtime.tasks.fitted import fitter
 from edge_runtime.tasks.geometry import Rect
@@ -28,6 +30,8 @@ _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (40, 30, 24)
 _ZONE: Colour = (196, 170, 92)
 _LINE: Colour = (92, 190, 246)
+_SQUARES = 6
+"""Along the longer side of what is hidden: a face in a person's box has one or two of them."""
 _GOLDEN = 0.618033988749895
 """Turns of the colour wheel between one track and the next: neighbours in time differ most (golden ratio)."""
 
@@ -56,10 +60,45 @@ def still(scene: Scene, overlay: Overlay, *, height: int = 480) -> Plane:
     Returns:
         (height, width, 3) uint8 BGR; both sides even.
     """
-    picture = scene.frame.picture
-    image = shrink(picture, size_for(picture, height))
+    image = picture_of(scene, height)
     _Desk(image).draw(scene, overlay)
     return image
+
+
+def picture_of(scene: Scene, height: int) -> Plane:
+    """Give a scene's picture without any drawing, but with what is hidden made unrecognizable.
+
+    Args:
+        scene: The scene.
+        height: As for `still`.
+
+    Returns:
+        As `still`.
+    """
+    picture = scene.frame.picture
+    image = shrink(picture, size_for(picture, height))
+    cover(image, scene.hidden * (image.shape[0] / picture.height))
+    return image
+
+
+def cover(image: Plane, boxes: Boxes) -> None:
+    """Make parts of a picture unrecognizable, in place: a few squares of one colour are left of each.
+
+    Args:
+        image: (h, w, 3) uint8 BGR.
+        boxes: (n, 4) xyxy, pixels of the image.
+    """
+    rows, columns = image.shape[:2]
+    for x1, y1, x2, y2 in boxes.tolist():
+        left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
+        part = image[top : min(rows, math.ceil(y2)), left : min(columns, math.ceil(x2))]
+        if not part.size:
+            continue
+        height, width = part.shape[:2]
+        square = max(height, width, _SQUARES) / _SQUARES
+        few = (max(1, round(width / square)), max(1, round(height / square)))
+        squares = cv2.resize(part, few, interpolation=cv2.INTER_AREA)
+        part[:] = cv2.resize(squares, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def label_boxes(image: Plane, found: Sequence[tuple[str, tuple[float, float, float, float] | None]]) -> None:

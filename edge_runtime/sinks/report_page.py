@@ -16,7 +16,7 @@ import numpy as np
 from edge_runtime.contract.frame import Plane
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, CameraStatus
-from edge_runtime.sinks.drawing import Overlay, shrink, size_for, still
+from edge_runtime.sinks.drawing import Overlay, picture_of, still
 from edge_runtime.sinks.report_charts import area_chart, clock, table, timeline
 from edge_runtime.sinks.report_ledger import Ledger
 
@@ -35,8 +35,8 @@ class Pictures:
 
 def paint(ledger: Ledger, scene: Scene, overlay: Overlay) -> Pictures:
     """Draw the busiest scene, and where objects stood over a grey copy of it."""
-    background = shrink(scene.frame.picture, size_for(scene.frame.picture, _HEIGHT))
-    return Pictures(still(scene, overlay, height=_HEIGHT), _heat(ledger, background))
+    heat = _heat(ledger, picture_of(scene, _HEIGHT))
+    return Pictures(still(scene, overlay, height=_HEIGHT), heat)
 
 
 def page(

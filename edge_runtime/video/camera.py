@@ -16,6 +16,7 @@ from edge_runtime.contract.event import CameraStateChanged, Event, event_id
 from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.status import CameraState, DropCause
 from edge_runtime.video.backoff import backoff_s
+from edge_runtime.video.blackout import Blackout
 from edge_runtime.video.clock import Stamp, StreamClock
 from edge_runtime.video.lane import Lane
 from edge_runtime.video.motion import MotionGate
@@ -76,6 +77,7 @@ class Camera:
         self._stop = stop
         self._sampler = Sampler(plan.fps)
         self._gate = MotionGate(plan.motion)
+        self._blackout = Blackout(plan.never_look)
         self._clock = StreamClock(live=plan.source.live, period_ns=40_000_000)
         self._stamp = Stamp(0, time.time_ns())
         self._index = 0
@@ -154,7 +156,7 @@ class Camera:
             return True
         self._tally.decoded(1)
         frame = self._frame(decoded, source)
-        if frame is not None and self._due(frame) and not self._offer(frame):
+        if frame is not None and self._due(frame) and not self._offer(self._blackout.of(frame)):
             self._tally.dropped(DropCause.STOPPED)
             return False
         source.doze(self._gate.calm(self._stamp.pts_ns))
@@ -195,7 +197,7 @@ class Camera:
             self._tally.dropped(DropCause.STILL)
             if self._lane.occupied and frame.pts_ns - self._still_ns >= STILL_EVERY_S * 1e9:
                 self._still_ns = frame.pts_ns
-                self._still(frame)
+                self._still(self._blackout.of(frame))
             return False
         return True
 

@@ -22,11 +22,6 @@ class Lane:
         self.occupied = False
         """Whether the last frame had tracked objects; read by the camera's thread."""
 
-    @property
-    def last(self) -> Frame | None:
-        """The frame it is at; None: none yet. May be read by any thread."""
-        return self._last
-
     def adopt(self, plan: CameraPlan) -> None:
         """Go on with another model's names and scores; objects, zones and counts stay. From any thread."""
         self._tracker.options = plan.tracker
@@ -42,7 +37,7 @@ class Lane:
         )
         self._last = frame
         self.occupied = len(tracks) > 0
-        return Scene(frame, tracks, self._rules.occupancy, self._rules.crossings, events)
+        return Scene(frame, tracks, self._rules.occupancy, self._rules.crossings, events, detections)
 
     def still(self, frame: Frame) -> tuple[Event, ...]:
         """Go on in time without a look: nothing moved, so everybody is where they were."""

@@ -45,6 +45,7 @@ class CameraPlan:
         tracker: How detections become tracks.
         zones: Areas to watch.
         lines: Lines to watch.
+        never_look: Polygons that are painted over, as fractions of width and height.
     """
 
     source: SourceSpec
@@ -58,6 +59,7 @@ class CameraPlan:
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
+    never_look: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     @property
     def name(self) -> str:

@@ -152,12 +152,6 @@ class VideoRuntime:
         """Show every inferred frame to somebody, who must not keep a worker; None: to nobody any more."""
         self._tap = give
 
-    def last_frame(self, camera: str) -> Frame | None:
-        """Give the newest frame of a camera that was looked at; None: there is none, or no such camera."""
-        with self._lock:
-            running = self._cameras.get(camera)
-        return None if running is None else running.lane.last
-
     def finished(self) -> bool:
         """Tell whether every camera is through: ended, or failed for good."""
         with self._lock:
