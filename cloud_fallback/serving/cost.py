@@ -18,7 +18,7 @@ GAIN = 1.05
 """More rows must give 5 % more rows a second; less is noise, and makes every row wait for others."""
 _LOOK_AHEAD = 2
 """Doublings tried beyond the best size: two rows may be slower than one, and four faster than both."""
-_REFRESH_S = 30.0
+_REFRESH_S = 1.0
 """After this time a neighbour of the best size is tried again: machines and their load change."""
 _REFRESH_SHARE = 0.02
 """Trying again takes at most this share of the time, however slow the model."""
