@@ -4,12 +4,10 @@ Decides nothing about frames, tracks, events or routes.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,49 +16,32 @@ import cv2
 import psutil
 
 from edge_runtime.agent.adoption import Adoption
+from edge_runtime.agent.audited import AgentAudit
 from edge_runtime.agent.camera_models import CameraModels
 from edge_runtime.agent.changes import Changes, compare
 from edge_runtime.agent.memory import share_arenas
+from edge_runtime.agent.opening import failed_camera, join_fleet, open_requests, this_moment, workers_of
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.plans import camera_plan
 from edge_runtime.agent.running import Member, Running
 from edge_runtime.agent.state_lock import StateLock
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, ConfigError, EdgeRuntimeError, EngineError
-from edge_runtime.contract.event import CameraStateChanged, event_id
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
-from edge_runtime.local_model import LocalModel, this_device
+from edge_runtime.local_model import this_device
 from edge_runtime.runtime.bundles import Bundles, bundles_of
 from edge_runtime.settings import AgentSettings, FleetSettings, check_labels, load_with
 from edge_runtime.video.plan import CameraPlan
 from edge_runtime.video.runtime import VideoRuntime
 
 if TYPE_CHECKING:
-    from edge_runtime.agent.requests import Requests
+    pass
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
 """How often the agent looks whether it is through, and says how it is doing."""
-
-
-def join_fleet(settings: FleetSettings, agent: Running) -> Member:
-    """Make an agent the device of a fleet that its enrolment says; nothing is started yet.
-
-    Raises:
-        ConfigError: The device is not enrolled, or the extra `fleet` is not installed.
-        StorageError: The journal of its updates cannot be read.
-    """
-    # Its libraries are an extra, and cost memory.
-    try:
-        from edge_runtime.agent.membership import Membership  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            f"the settings have a fleet, and it cannot be joined here ({error})",
-            do="Install what it needs: pip install 'edge-runtime[fleet]'",
-        ) from error
-    return Membership(settings, agent)
 
 
 class Agent:
@@ -92,7 +73,7 @@ class Agent:
         self._started_s = time.monotonic()
         self._cpu_s = time.process_time()
         self._process = psutil.Process()
-        self._epoch = _epoch()
+        self._epoch = this_moment()
         self._trouble = trouble
         self.wants_restart = False
         """Whether `run` ended because settings of a fleet need another agent."""
@@ -108,16 +89,17 @@ class Agent:
                 lock = StateLock(settings.fleet.folder, "fleet.folder", "updates.lock")
                 opened.callback(lock.close)
             self._bundles = bundles_of(settings)
-            self._models = CameraModels(self._profile, self._bundles, self._workers())
+            self._models = CameraModels(self._profile, self._bundles, workers_of(settings))
             opened.callback(self._models.close)
             self._models.open_all(settings)
+            self.audit = AgentAudit(settings)
             self._outlets = Outlets(settings, partial(self._models.detect, settings.privacy.faces))
             opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
-                workers=self._workers(), on_scene=self._outlets.show, on_events=self._outlets.publish
+                workers=workers_of(settings), on_scene=self._outlets.show, on_events=self._outlets.publish
             )
             opened.callback(self._runtime.close)
-            self._requests = _open_requests(settings, self._models.opened, self._outlets)
+            self._requests = open_requests(settings, self._models.opened, self._outlets)
             if self._requests is not None:
                 opened.callback(self._requests.close)
             self.adoption = Adoption(self._bundles, self._models, self._runtime, self._requests)
@@ -181,6 +163,7 @@ class Agent:
             ):
                 status = self.status()
                 self._outlets.report(status)
+                self.audit.look(status)
                 if on_status is not None:
                     on_status(status)
                 stop.wait(LOOK_EVERY_S)
@@ -208,12 +191,13 @@ class Agent:
             settings = changes.settings
             check_labels(settings, self._models.tasks)
             # A moment of a camera that starts anew must not share an id with one from before.
-            self._epoch = _epoch()
+            self._epoch = this_moment()
             plans = {name: self._plan(settings, name) for name in (*changes.added, *changes.replaced)}
             if changes.routed and self._requests is not None:
                 self._requests.reroute(settings)
                 self._outlets.reroute(settings)
             self._settings, self._later = settings, changes.later
+            self.audit.changed(settings)
             self._replace(plans, (*changes.removed, *changes.replaced))
         return changes
 
@@ -257,7 +241,7 @@ class Agent:
                 known = ", ".join(sorted(self._settings.cameras)) or "none"
                 raise ConfigError(f"camera '{camera}'", expected=f"one of {known}", got=camera)
             names = tuple(self._settings.cameras) if camera is None else (camera,)
-            self._epoch = _epoch()
+            self._epoch = this_moment()
             self._replace({name: self._plan(self._settings, name) for name in names}, names)
 
     def adopt(self, bundle: str) -> None:
@@ -318,6 +302,7 @@ class Agent:
         }
         with self._opened:
             self._outlets.finish(self.status(), facts)
+            self.audit.look(self.status(), last=True)
             return self.status()
 
     def status(self) -> AgentStatus:
@@ -334,12 +319,6 @@ class Agent:
             later=self._later,
             trouble=self._trouble,
         )
-
-    def _workers(self) -> int:
-        if self._settings.workers != "auto":
-            return self._settings.workers
-        threads = max(model.engine.threads for model in self._settings.models.values())
-        return max(1, (os.cpu_count() or 1) // threads)
 
     def _plan(self, settings: AgentSettings, name: str) -> CameraPlan | None:
         """Plan a camera; None where its model did not open."""
@@ -364,31 +343,4 @@ class Agent:
         used = self._settings.cameras[name].model
         reason = f"model '{used}': {self.problems[used]}"
         self._failed[name] = CameraStatus(name, CameraState.FAILED, reason)
-        site = self._settings.site
-        event = CameraStateChanged(
-            id=event_id(site, name, self._epoch, "camera_state", "failed", 0),
-            site=site,
-            camera=name,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            pts_ns=0,
-            state="failed",
-            reason=reason,
-        )
-        self._outlets.publish((event,))
-
-
-def _open_requests(
-    settings: AgentSettings, models: Mapping[str, LocalModel], outlets: Outlets
-) -> "Requests | None":
-    """Open the door and the runtime behind it; None where the settings want no door."""
-    if settings.door is None:
-        return None
-    # A store of cameras alone does not pay for a server.
-    from edge_runtime.agent.requests import Requests  # noqa: PLC0415
-
-    return Requests(settings, models, outlets.answer if outlets.wants_answers else None)
-
-
-def _epoch() -> str:
-    """Name this moment."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        self._outlets.publish((failed_camera(self._settings.site, name, self._epoch, reason),))

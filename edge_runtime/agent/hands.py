@@ -13,6 +13,7 @@ from edge_runtime.contract.errors import ConfigError, EngineError, InputError, R
 from edge_runtime.contract.fleet import Health
 from edge_runtime.contract.status import AgentStatus, CameraState, DropCause
 from edge_runtime.settings import FleetSettings
+from edge_runtime.sinks.audit import Act
 from edge_runtime.sinks.drawing import picture_of
 from edge_runtime.update.device import SystemMachine
 from edge_runtime.update.trial_side import side_of
@@ -84,6 +85,8 @@ class AgentHands:
             raise InputError(
                 f"camera '{camera}'", expected="a picture that can be encoded", got="another one"
             )
+        facts = {"camera": camera, "blur": self._agent.settings.privacy.blur}
+        self._agent.audit.trail.note(Act.PICTURE_GIVEN, "fleet", facts)
         return jpeg.tobytes()
 
     def benchmark(self, seconds: float) -> dict[str, JsonValue]:

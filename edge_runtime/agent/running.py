@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_runtime.agent.adoption import Adoption
+from edge_runtime.agent.audited import AgentAudit
 from edge_runtime.agent.changes import Changes
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.scene import Scene
@@ -28,6 +29,11 @@ class Running(Protocol):
     @property
     def bundles(self) -> Bundles:
         """What opens bundles here."""
+        ...
+
+    @property
+    def audit(self) -> AgentAudit:
+        """What is done with pictures is written down there."""
         ...
 
     @property

@@ -84,3 +84,10 @@ def test_a_store_that_cannot_find_its_people_does_not_start(tmp_path: Path) -> N
 def test_faces_need_a_model_that_finds_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)privacy.faces.*no model finds them"):
         load_settings(write(tmp_path, blur="faces"))
+
+
+def test_the_audit_says_by_which_policy_the_agent_ran(tmp_path: Path) -> None:
+    agent = watch(write(tmp_path, blur="heads"))
+    (started,) = agent.audit.trail.newest()
+    assert (started["act"], started["who"], started["blur"]) == ("started", "agent", "heads")
+    assert [sink["blur"] for sink in started["sinks"]] == ["heads", "nothing"]
