@@ -204,8 +204,13 @@ def _again(steps: Path, store: Path) -> None:
         Step(**{**one, "files": {name: Path(path) for name, path in one["files"].items()}}) for one in told
     ]
     outcomes = run(graph, StepStore(store), tell=lambda name, share, doing: None)
-    if not all(isinstance(one, Done) and one.cached for one in outcomes.values()):
-        raise SystemExit(f"not all of it was kept: {outcomes}")
+    lost = [
+        f"{name} {one.fingerprint[:12] if isinstance(one, Done) else one}"
+        for name, one in outcomes.items()
+        if not isinstance(one, Done) or not one.cached
+    ]
+    if lost:
+        raise SystemExit(f"not kept: {', '.join(lost)}")
 
 
 def _fresh(folder: Path, run: Callable[[Path], Cost]) -> Cost:

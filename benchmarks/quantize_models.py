@@ -23,9 +23,9 @@ from clips import CACHE
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from converters.quantize.judge import likenesses, spearman
 from converters.quantize.onnx_graph import load, prepared
 from converters.step import MODEL_FILES, SAMPLES_FILE
+from converters.verify.accuracy import likenesses, spearman
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.task import TaskSpec
@@ -285,7 +285,7 @@ def encoder(folder: Path) -> Subject:
         return bound.preprocess(measured[0])[0]
 
     def measure(session: Session, fp32: Session) -> dict[str, float]:
-        return {"spearman": spearman(vectors(fp32), vectors(session))}
+        return {"spearman": spearman(vectors(fp32), vectors(session)) or 0.0}
 
     return Subject("MiniLM", {**inputs, "tokenizer": tokenizer}, task, tensors, measure)
 

@@ -158,6 +158,7 @@ class Assembly:
             "precision": precision.value,
             **options,
             **({"accuracy_drop": budget} if precision in {Precision.MIXED, Precision.INT4} else {}),
+            **({"bits": self.recipe.want.palette_bits} if precision is Precision.PALETTIZED else {}),
         }
         return self._next(found, name_of(format_, precision, kernels), SMALLER[format_, precision], told)
 

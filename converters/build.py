@@ -28,6 +28,7 @@ from converters.walk import GOLDEN, Walk
 from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.bundle import Omission, Provenance
 from edge_runtime.contract.errors import ConversionError, EdgeRuntimeError, StorageError
+from edge_runtime.contract.task import TextSpec
 from edge_runtime.engines.hardware import read_cpu
 
 
@@ -110,7 +111,7 @@ def prepare(loaded: LoadedRecipe) -> Prepared:
     recipe = loaded.recipe
     facts = examine(recipe.source, loaded.module, recipe.task)
     tokenizer = recipe.tokenizer or facts.tokenizer
-    if recipe.task.kind != "embedding":
+    if not isinstance(recipe.task, TextSpec):
         tokenizer = None
     elif tokenizer is None:
         raise ConversionError(

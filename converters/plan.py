@@ -4,7 +4,7 @@ The rules, in their order; the tables they look into are in `targets`:
 
 1. Every engine of a profile gets one format: the first it takes that can be made of this source, so
    OpenVINO's own before ONNX. A device with little memory gets `.ort`, which the small build of onnxruntime
-   reads, not ONNX. `want.formats` replaces this rule by the formats it names.
+   reads, not ONNX. `want.formats` replaces this rule by the formats it names; some are made by name only.
 2. Each format comes as float (fp16 for Core ML, fp32 otherwise), as reference and fallback; in what the
    engine prefers to that; and in the first quantized precision it takes. `want.precisions` replaces this
    rule.
@@ -13,7 +13,9 @@ The rules, in their order; the tables they look into are in `targets`:
    gets int8 weights, its activations measured at every run; so does a classifier in TFLite that attends or
    normalizes each sample, which static int8 spoils there. Core ML's int8 is of weights alone, and needs no
    samples.
-4. int4 is for texts. Models of tables, and sources that are quantized already, are not quantized.
+4. int4 is for texts. Where the first quantized precision does not fit the profile's memory, the next one that
+   does is planned: int4 in onnxruntime, which is smaller than int8 there, and slower. Models of tables, and
+   sources that are quantized already, are not quantized.
 5. Equal work is done once, whoever wants it; static int8 for onnxruntime has a variant for each kind of
    kernels.
 
@@ -29,6 +31,8 @@ from converters.recipe import Recipe, SourceKind
 from converters.targets import (
     CALIBRATED,
     NO_KERNELS,
+    ON_REQUEST,
+    PALETTE_BITS,
     QUANTIZED,
     SHARE,
     SMALL_BYTES,
@@ -92,7 +96,7 @@ class _Planner:
 
     def _formats(self, profile: DeviceProfile, engine: EngineSupport) -> list[Format]:
         wanted = self.recipe.want.formats
-        taken = [format_ for format_ in engine.formats if not wanted or format_ in wanted]
+        taken = [one for one in engine.formats if (one in wanted if wanted else one not in ON_REQUEST)]
         small = profile.memory_budget_bytes <= SMALL_BYTES and engine.engine == "onnxruntime"
         if small and Format.ORT in taken and not wanted:
             taken.sort(key=lambda format_: format_ is not Format.ORT)
@@ -130,6 +134,20 @@ class _Planner:
             self._offer(profile, engine, format_, quantized[0])
         if usable:
             self._offer(profile, engine, format_, usable[0])
+            self._offer_smaller(profile, engine, format_, usable)
+
+    def _offer_smaller(
+        self, profile: DeviceProfile, engine: EngineSupport, format_: Format, usable: Sequence[Precision]
+    ) -> None:
+        """Plan fewer bits where the quantized precision that is planned does not fit the profile's memory."""
+        became = [(asked, self._resolve(engine, format_, asked)[0]) for asked in usable]
+        sizes = [(asked, self._size(precision)) for asked, precision in became if precision is not None]
+        budget = profile.memory_budget_bytes
+        if sizes[0][1] <= budget:
+            return
+        fitting = [asked for asked, size in sizes if size <= budget]
+        if fitting:
+            self._offer(profile, engine, format_, fitting[0])
 
     def _offer(
         self,
@@ -230,6 +248,7 @@ class _Planner:
             Precision.MIXED: "int8 for as many layers as the accuracy budget allows",
             Precision.INT16X8: "weights in 8 bits, activations in 16",
             Precision.INT4: "weights in 4 bits",
+            Precision.PALETTIZED: f"each weight is one of {2**self.recipe.want.palette_bits} values",
             Precision.FP16: "half the size",
         }.get(asked, "")
         return asked, f"{first}: {how}" if how else first
@@ -250,7 +269,10 @@ class _Planner:
         return None, why
 
     def _size(self, precision: Precision) -> int:
-        return round(self.facts.float_bytes * SHARE[precision])
+        share = SHARE[precision]
+        if precision is Precision.PALETTIZED:
+            share *= self.recipe.want.palette_bits / PALETTE_BITS
+        return round(self.facts.float_bytes * share)
 
 
 def _why_float(engine: EngineSupport, base: Precision) -> str:

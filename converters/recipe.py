@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from edge_runtime.contract.bundle import Format, Name, Precision
 from edge_runtime.contract.task import Declared, Head, TaskSpec
@@ -113,11 +113,27 @@ class Budgets(Declared):
     )
 
 
+NOT_MADE: Mapping[str, str] = {
+    "executorch": "no engine of the runtime opens it, so nothing could measure it: take tflite",
+    "ncnn": "no engine of the runtime opens it, so nothing could measure it: take tflite or onnx",
+}
+"""Formats that people ask for, and why there is no step for them."""
+
+
+def _made(asked: object) -> object:
+    if isinstance(asked, str) and asked in NOT_MADE:
+        raise ValueError(f"{asked} is not made: {NOT_MADE[asked]}")
+    return asked
+
+
 class Want(Declared):
     """Restricts what is tried for the profiles; empty means whatever the profile takes."""
 
-    formats: tuple[Format, ...] = ()
+    formats: tuple[Annotated[Format, BeforeValidator(_made)], ...] = ()
     precisions: tuple[Precision, ...] = ()
+    palette_bits: Literal[4, 6] = Field(
+        default=6, description="of palettized weights: each is one of 16 or of 64 values"
+    )
 
 
 class Recipe(Declared):
@@ -155,6 +171,12 @@ class Recipe(Declared):
         default="inside",
         description="outside: a YOLOv8-style head is cut off before it makes boxes; the device makes those of"
         " the few cells with a score, which is faster",
+    )
+    browser_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="how long a browser may be busy with checking one variant; then it is checked with fewer"
+        " samples, and its speed is not measured",
     )
     step_minutes: float = Field(default=30, gt=0, description="time limit of one step")
     step_memory_bytes: int | None = Field(default=None, ge=1, description="memory limit of one step")

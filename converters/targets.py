@@ -33,6 +33,7 @@ _TORCH = {
     Format.ONNX: Make(f"{_EXPORT}torch_onnx:export", "torch"),
     Format.TFLITE: Make(f"{_EXPORT}torch_litert:export", "litert-torch"),
     Format.COREML: Make(f"{_EXPORT}torch_coreml:export", "coreml"),
+    Format.AIMODEL: Make(f"{_EXPORT}torch_coreai:export", "coreai"),
 }
 _KERAS = {
     Format.ONNX: Make(f"{_EXPORT}keras:export_onnx", "tensorflow"),
@@ -50,11 +51,13 @@ FIRST: Mapping[SourceKind, Mapping[Format, Make]] = {
         Format.ONNX: Make(f"{_EXPORT}hugging_face:export_onnx", "torch"),
         Format.TFLITE: Make(f"{_EXPORT}hugging_face:export_litert", "litert-torch"),
         Format.COREML: Make(f"{_EXPORT}hugging_face:export_coreml", "coreml"),
+        Format.AIMODEL: Make(f"{_EXPORT}hugging_face:export_coreai", "coreai"),
     },
     SourceKind.ONNX: {
         Format.ONNX: Make(f"{_EXPORT}onnx_source:normalize", "onnx"),
         Format.TFLITE: Make(f"{_EXPORT}onnx_tflite:export", "litert-torch", Format.ONNX),
         Format.COREML: _ONNX_COREML,
+        Format.AIMODEL: Make(f"{_EXPORT}torch_coreai:export_onnx", "coreai", Format.ONNX),
     },
     SourceKind.KERAS: _KERAS,
     SourceKind.SAVED_MODEL: _KERAS,
@@ -88,11 +91,15 @@ SMALLER: Mapping[tuple[Format, Precision], Make] = {
     (Format.TFLITE, Precision.INT16X8): Make(f"{_QUANTIZE}litert:convert", "litert"),
     (Format.COREML, Precision.INT8): Make(f"{_QUANTIZE}coreml:convert", "coreml"),
     (Format.COREML, Precision.INT4): Make(f"{_QUANTIZE}coreml:convert", "coreml"),
+    (Format.COREML, Precision.PALETTIZED): Make(f"{_QUANTIZE}coreml:convert", "coreml"),
     (Format.OPENVINO, Precision.FP16): Make(f"{_QUANTIZE}openvino:convert", "openvino"),
     (Format.OPENVINO, Precision.INT8): Make(f"{_QUANTIZE}openvino:convert", "openvino"),
     (Format.OPENVINO, Precision.MIXED): Make(f"{_QUANTIZE}openvino:convert", "openvino"),
 }
 """Format, precision -> how it is made of the first model of the format."""
+
+ON_REQUEST = frozenset({Format.AIMODEL})
+"""Formats that a plan has where a recipe names them only: their tool is a beta, and large."""
 
 FLOAT: Mapping[Format, Precision] = {Format.COREML: Precision.FP16}
 """What the first model of a format is, where it is not fp32: Core ML runs fp16 on all its processors."""
@@ -105,8 +112,11 @@ SHARE: Mapping[Precision, float] = {
     Precision.INT16X8: 0.27,
     Precision.MIXED: 0.35,
     Precision.INT4: 0.18,
+    Precision.PALETTIZED: 0.2,
 }
 """Expected size by that of fp32: weights in 8 bits with scales, biases and what is left in float."""
+PALETTE_BITS = 6
+"""Of the palettes that `SHARE` tells the size of: what a recipe gets that asks for no other number."""
 
 QUANTIZED = frozenset(SHARE) - {Precision.FP32, Precision.FP16}
 CALIBRATED = frozenset({Precision.INT8, Precision.MIXED, Precision.INT16X8})

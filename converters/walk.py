@@ -30,6 +30,9 @@ GOLDEN = "golden"
 _VERIFY = "verify-"
 _EVALUATED = 16
 """So many samples where the evaluator stands in for Core ML: it takes seconds for each."""
+_ENGINES = "engines"
+_RUNNERS: Mapping[Format, str] = {Format.AIMODEL: "coreai"}
+"""Formats that are measured in the environment of a tool: it brings what runs them."""
 _FOLD = "converters.export.fold:fold"
 
 
@@ -156,7 +159,7 @@ class Walk:
             "source_format": self.plan.reference_format.value,
         }
         needs = {"source_model": reference, "samples": SAMPLES}
-        return self._verifying(GOLDEN, "converters.verify.golden:make", options, needs)
+        return self._verifying(GOLDEN, "converters.verify.golden:make", _ENGINES, options, needs)
 
     def _measure(self, variant: PlannedVariant) -> Step:
         reference, own = self.shape(self.plan.reference), self.shape(variant.step)
@@ -175,19 +178,26 @@ class Walk:
             **({"verification": _rows(variant, samples.verification)} if samples else {}),
             **({"export_rel": own.export_rel} if own.export_rel is not None else {}),
             # What was not verified for want of a browser is measured once there is one.
-            **({"browser": find_chromium()} if PACKAGES.keys() & set(variant.engines) else {}),
+            **(
+                {"browser": find_chromium(), "browser_seconds": self.recipe.browser_seconds}
+                if PACKAGES.keys() & set(variant.engines)
+                else {}
+            ),
         }
         needs = {"source_model": self.plan.reference, "model": variant.step, "samples": SAMPLES}
         if variant.twin is not None and isinstance(self.outcomes.get(variant.twin), Done):
             needs["fp32"] = variant.twin
             options["fp32_task"] = _json(task_of(self.recipe.task, self.shape(variant.twin)))
-        return self._verifying(f"{_VERIFY}{variant.id}", "converters.verify.receipts:measure", options, needs)
+        tool = _RUNNERS.get(variant.format, _ENGINES)
+        return self._verifying(
+            f"{_VERIFY}{variant.id}", "converters.verify.receipts:measure", tool, options, needs
+        )
 
     def _verifying(
-        self, name: str, function: str, options: Mapping[str, JsonValue], needs: Mapping[str, str]
+        self, name: str, function: str, tool: str, options: Mapping[str, JsonValue], needs: Mapping[str, str]
     ) -> Step:
         limits = self.recipe.step_minutes * 60
-        return Step(name, function, "engines", options, needs, self.tokenizer, timeout_s=limits)
+        return Step(name, function, tool, options, needs, self.tokenizer, timeout_s=limits)
 
 
 def _rows(variant: PlannedVariant, wanted: int) -> int:

@@ -14,13 +14,14 @@ from edge_runtime.bundle import ModelBundle, shipped_bundle, wrap_model
 from edge_runtime.contract.bundle import Variant
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import BundleError, ConfigError, EngineError
-from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.result import Classification, Detections, Embedding
 from edge_runtime.contract.task import GenerationSpec, TaskSpec, TextSpec
 from edge_runtime.engines.base import EngineOptions, Session
 from edge_runtime.engines.decoder import DECODERS, open_decoder
 from edge_runtime.engines.machine import detect_profile
 from edge_runtime.engines.registry import DEFAULT_PROVIDER, ENGINES, FORMATS, load_engine
 from edge_runtime.engines.select import Choice, rank
+from edge_runtime.engines.tuning import tuned_first
 from edge_runtime.predict import WINDOWS_AT_ONCE, GenerationPredictor, Predictor, ValuePredictor
 from edge_runtime.tasks.generation.task import GenerationTask
 from edge_runtime.tasks.make import make_any_task, make_task, require_tokenizer
@@ -43,7 +44,7 @@ class LocalModel:
     choices: tuple[Choice, ...]
     choice: Choice
     session: Session
-    predictor: Predictor[Detections | Classification]
+    predictor: Predictor[Detections | Classification | Embedding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ def choices_here(
     # An engine that is asked loads its vendor's library: some 100 MB for nothing where it takes no variant.
     names = [name for name in fit if formats & set(FORMATS[name])] if engine is None else [engine]
     available = {name: _providers(name) for name in names}
-    return rank(bundle.manifest.variants, bundle.manifest.receipts, profile, available)
+    manifest = bundle.manifest
+    ranked = rank(manifest.variants, manifest.receipts, profile, available)
+    return tuned_first(ranked, profile.tuned_for(manifest.name, manifest.version))
 
 
 def open_choice(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Session:

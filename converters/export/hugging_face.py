@@ -1,4 +1,4 @@
-"""From a Hugging Face folder to ONNX, TFLite and Core ML: encoders and classifiers of texts and pictures.
+"""From a Hugging Face folder to what devices take: encoders and classifiers of texts and pictures.
 
 Reads local files only, runs no code of the folder, and takes safetensors only, unless it is trusted. Takes no
 decoder that writes text. Token vectors go out as they are: the task pools them.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter
 
-from converters.export import torch_coreml, torch_litert, torch_onnx
+from converters.export import torch_coreai, torch_coreml, torch_litert, torch_onnx
+from converters.export.fixed_shapes import FixedShapes
 from converters.export.torch_capture import hushed
 from converters.export.torch_net import Net, colour_of, image_of, with_pictures
 from converters.export.torch_source import make_net
@@ -79,9 +80,7 @@ def export_litert(inputs: Mapping[str, Path], out: Path, options: Options, tell:
     Raises:
         ConversionError: As for `export_onnx`.
     """
-    net, more = _load(inputs["source"], options, tell, dynamic=False)
-    net = with_pictures(net, fold=bool(options.get("fold")), layout="nhwc", colour=colour_of(options))
-    return torch_litert.write(net, out, tell) | more
+    return _export(torch_litert.TARGET, inputs, out, options, tell)
 
 
 def export_coreml(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
@@ -99,9 +98,12 @@ def export_coreml(inputs: Mapping[str, Path], out: Path, options: Options, tell:
     Raises:
         ConversionError: As for `export_onnx`.
     """
-    net, more = _load(inputs["source"], options, tell, dynamic=False)
-    net = with_pictures(net, fold=bool(options.get("fold")), colour=colour_of(options), pixels="float32")
-    return torch_coreml.write(net, out, options, tell) | more
+    return _export(torch_coreml.TARGET, inputs, out, options, tell)
+
+
+def export_coreai(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
+    """Make the Core AI asset of a folder, of one length; as `export_coreml`, without options of its own."""
+    return _export(torch_coreai.TARGET, inputs, out, options, tell)
 
 
 def load(folder: Path, options: Options, *, dynamic: bool) -> Net:
@@ -121,6 +123,13 @@ def load(folder: Path, options: Options, *, dynamic: bool) -> Net:
         ConversionError: The folder is incomplete or no encoder, or the model does not run.
     """
     return _load(folder, options, lambda share, what: None, dynamic=dynamic)[0]
+
+
+def _export(
+    target: FixedShapes, inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell
+) -> Facts:
+    net, more = _load(inputs["source"], options, tell, dynamic=False)
+    return target.of_net(net, out, options, tell) | more
 
 
 def _load(folder: Path, options: Options, tell: Tell, *, dynamic: bool) -> tuple[Net, Facts]:

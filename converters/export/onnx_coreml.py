@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.export import torch_coreml
-from converters.export.onnx_net import net_of
-from converters.export.torch_net import colour_of, with_pictures
 from converters.step import Facts, Options, Tell
 
 
@@ -29,9 +27,4 @@ def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) 
     Raises:
         ConversionError: An operator has no counterpart, or a shape is not fixed.
     """
-    tell(0.0, "reading the graph")
-    read = net_of(inputs, options, float_pixels=True)
-    net = read.net
-    if options.get("fold") and not net.folded:
-        net = with_pictures(net, fold=True, colour=colour_of(options), pixels="float32")
-    return read.facts(torch_coreml.write(net, out, options, tell))
+    return torch_coreml.TARGET.of_onnx(inputs, out, options, tell)

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.export import torch_litert
-from converters.export.onnx_net import net_of
-from converters.export.torch_net import colour_of, with_pictures
 from converters.step import Facts, Options, Tell
 
 
@@ -29,10 +27,4 @@ def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) 
     Raises:
         ConversionError: An operator has no counterpart, or a shape is not fixed.
     """
-    tell(0.0, "reading the graph")
-    read = net_of(inputs, options)
-    fold = bool(options.get("fold")) and not read.net.folded
-    net = read.net
-    if fold or not net.folded:
-        net = with_pictures(net, fold=fold, layout="nhwc", colour=colour_of(options))
-    return read.facts(torch_litert.write(net, out, tell))
+    return torch_litert.TARGET.of_onnx(inputs, out, options, tell)

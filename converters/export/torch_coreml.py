@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from converters.export.coreml_package import make_reproducible
+from converters.export.fixed_shapes import FixedShapes
 from converters.export.torch_capture import capture, hushed, unsupported
-from converters.export.torch_net import Net, colour_of, with_pictures
-from converters.export.torch_onnx import load_for
+from converters.export.torch_net import Net
 from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
-from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec, TaskSpec
+from edge_runtime.contract.task import TaskSpec, UnlabelledSpec
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -32,34 +32,21 @@ _LABELS = "classes"
 
 
 def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
-    """Make the Core ML model of a torch source.
+    """Make the Core ML model of a torch source; see `FixedShapes.of_torch`.
 
     Args:
-        inputs: `source`: weights or exported program, `module`: a Python file; each where the recipe has one.
+        inputs: As there.
         out: Gets `model.mlpackage`.
-        options: As for `torch_onnx:export`, without `opset`, and: `minimum_target`: `iOS16`, `macOS13` …;
-            `precision`: `fp16` or `fp32`; `labels`, or those of `task`: kept as metadata.
+        options: As there, and: `minimum_target`: `iOS16`, `macOS13` …; `precision`: `fp16` or `fp32`;
+            `labels`, or those of `task`: kept as metadata.
         tell: Progress.
 
     Returns:
         `tools`, `warnings`, `inputs`, `outputs`, `precision`, `minimum_target`; for pictures `layout`,
         `folded` and `input`, the ImageInput of this model. Folded pixels are float32, 0–255: Core ML
         takes no bytes.
-
-    Raises:
-        ConversionError: The source cannot be loaded, run, captured or translated, or open axes were wanted.
     """
-    if options.get("dynamic"):
-        raise ConversionError(
-            "Core ML models of torch sources have fixed shapes",
-            expected="`dynamic: false`",
-            got="open axes",
-            do="Give one size; use ONNX for a model that takes any",
-        )
-    tell(0.0, "loading the module")
-    net = load_for(inputs, options, dynamic=False)
-    net = with_pictures(net, fold=bool(options.get("fold")), colour=colour_of(options), pixels="float32")
-    return write(net, out, options, tell)
+    return TARGET.of_torch(inputs, out, options, tell)
 
 
 def write(net: Net, out: Path, options: Options, tell: Tell) -> Facts:
@@ -98,7 +85,9 @@ def _convert(net: Net, program: "ExportedProgram", minimum: str, precision: str)
     if target is None or target < vendor.target[_FIRST_TARGET]:
         known = [one.name for one in vendor.target if one >= vendor.target[_FIRST_TARGET]]
         raise ConversionError("minimum_target", expected=f"one of {', '.join(known)}", got=repr(minimum))
-    ways: Any = torch.export.default_decompositions()
+    vendor_ways: Any = torch.export.default_decompositions()
+    # `alias`, what torch makes of a slice that takes all, is no operator to split: a copy is the same.
+    ways: dict[Any, Any] = {**vendor_ways, torch.ops.aten.alias.default: torch.clone}
     able = {str(operator): operator for operator in ways}
     split: dict[Any, Any] = {}
     while True:
@@ -147,4 +136,7 @@ def _labels(options: Options) -> Sequence[str]:
     if task is None:
         return ()
     found = TypeAdapter[TaskSpec](TaskSpec).validate_python(task)
-    return () if isinstance(found, EmbeddingSpec | GenerationSpec) else found.labels
+    return () if isinstance(found, UnlabelledSpec) else found.labels
+
+
+TARGET = FixedShapes("Core ML", write, pixels="float32")

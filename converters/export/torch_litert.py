@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from converters.export.fixed_shapes import FixedShapes
 from converters.export.torch_capture import capture, hushed, unsupported
-from converters.export.torch_net import Net, colour_of, with_pictures
-from converters.export.torch_onnx import load_for
+from converters.export.torch_net import Net
 from converters.export.torch_parity import relative_error
 from converters.step import MODEL_FILES, Facts, Options, Tell
 from edge_runtime.contract.errors import ConversionError
@@ -29,36 +29,17 @@ _STRETCHING = frozenset(f"aten.{name}.Tensor" for name in ("add", "div", "mul", 
 
 
 def export(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell) -> Facts:
-    """Make the TFLite model of a torch source.
-
-    Args:
-        inputs: `source`: weights or exported program, `module`: a Python file; each where the recipe has one.
-        out: Gets `model.tflite`.
-        options: As for `torch_onnx:export`, without `opset`. Pictures come with channels last in any case.
-        tell: Progress.
+    """Make the TFLite model of a torch source; see `FixedShapes.of_torch`.
 
     Returns:
         `tools`, `warnings`, `inputs`, `outputs`, `parity` with the module's own answers; for pictures
-        `layout`, `folded` and `input`, the ImageInput of this model.
-
-    Raises:
-        ConversionError: The source cannot be loaded, run, captured or translated, or open axes were wanted.
+        `layout`, `folded` and `input`, the ImageInput of this model. They come with channels last.
     """
-    if options.get("dynamic"):
-        raise ConversionError(
-            "TFLite models of torch sources have fixed shapes",
-            expected="`dynamic: false`",
-            got="open axes",
-            do="Give one size; use ONNX for a model that takes any",
-        )
-    tell(0.0, "loading the module")
-    net = load_for(inputs, options, dynamic=False)
-    net = with_pictures(net, fold=bool(options.get("fold")), layout="nhwc", colour=colour_of(options))
-    return write(net, out, tell)
+    return TARGET.of_torch(inputs, out, options, tell)
 
 
-def write(net: Net, out: Path, tell: Tell) -> Facts:
-    """Write a net as TFLite; see `export`."""
+def write(net: Net, out: Path, options: Options, tell: Tell) -> Facts:
+    """Write a net as TFLite; see `export`. It has no options of its own."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in net.module.parameters())
     if size > _LIMIT_BYTES:
         raise ConversionError(
@@ -181,3 +162,6 @@ def _facts(net: Net, file: Path) -> Facts:
     if narrowed:
         facts["warnings"] = [*net.warnings, f"int64 became int32: {', '.join(narrowed)}"]
     return facts
+
+
+TARGET = FixedShapes("TFLite", write, layout="nhwc")

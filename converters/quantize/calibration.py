@@ -17,6 +17,7 @@ from edge_runtime.contract.task import (
     DetectionSpec,
     EmbeddingSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextClassificationSpec,
@@ -132,7 +133,7 @@ def prepare(
 
 def _preprocessing(task: TaskSpec, inputs: Sequence[TensorSpec], tokenizer: Path | None) -> Any:
     match task:
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             image = ImageTensor(task.input, inputs)
 
             def fill(row: Any) -> tuple[Mapping[str, Array], Any]:

@@ -46,13 +46,11 @@ def convert(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell)
         tell: Progress.
 
     Returns:
-        `tools`, `precision` (a palette counts as the integers its indices are stored like), `weights`: how
-        many became what; `warnings`.
+        `tools`, `precision`, `weights`: how many became what; `bits` of a palette.
 
     Raises:
         ConversionError: An option is wrong, the package is no float ML Program, its minimum target is too
-        old,
-            or it has no weights worth it.
+            old, or it has no weights worth it.
     """
     precision = read_precision(options, PRECISIONS)
     bits = _read_bits(options) if precision == "palettized" else None
@@ -79,9 +77,7 @@ def convert(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell)
         )
     tell(1.0, "done")
     facts: Facts = {"tools": _tools(), "precision": precision, "weights": became}
-    if bits is not None:
-        facts |= {"precision": "int4" if bits == 4 else "int8", "bits": bits}
-    return facts
+    return facts if bits is None else {**facts, "bits": bits}
 
 
 def _compress(model: Any, spec: Any, precision: str, bits: int | None) -> Any:

@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.quantize.calibration import Sample
+from converters.verify.accuracy import likenesses, spearman
+from converters.verify.average_precision import area, iou
 from edge_runtime.contract.errors import BundleError, EdgeRuntimeError
-from edge_runtime.contract.result import Boxes, Detections
+from edge_runtime.contract.result import Detections
 from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
     EmbeddingSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextClassificationSpec,
@@ -30,6 +33,7 @@ from edge_runtime.tasks.activation import sigmoid, softmax
 from edge_runtime.tasks.classification import ClassificationTask
 from edge_runtime.tasks.detection import DetectionTask
 from edge_runtime.tasks.embedding import EmbeddingTask
+from edge_runtime.tasks.image_embedding import ImageEmbeddingTask
 from edge_runtime.tasks.likeness import cosine
 
 _IOU = 0.5
@@ -104,6 +108,8 @@ def make_judge(
             if tokenizer is None:
                 raise BundleError("a text model", expected="its tokenizer.json", got="none")
             return _Embedder(EmbeddingTask(task, *specs, tokenizer), samples, reference)
+        case ImageEmbeddingSpec():
+            return _Embedder(ImageEmbeddingTask(task, *specs), samples, reference)
         case TensorsSpec():
             return _Values(reference)
         case GenerationSpec():
@@ -142,11 +148,11 @@ class _Detector:
             sure = truth.scores >= self._sure
             overlap = np.zeros(len(truth), np.float64)
             difference = truth.scores.astype(np.float64)
-            for score, (theirs, iou) in zip(
+            for score, (theirs, shared) in zip(
                 found.scores.astype(np.float64), _matches(found, truth), strict=True
             ):
                 if theirs >= 0:
-                    overlap[theirs] = iou
+                    overlap[theirs] = shared
                     difference[theirs] = abs(difference[theirs] - score)
                     if sure[theirs]:
                         ranked.append((float(score), True))
@@ -229,7 +235,12 @@ class _Tagger:
 class _Embedder:
     """One less Spearman's correlation of the likenesses of all pairs: what vectors are compared for."""
 
-    def __init__(self, task: EmbeddingTask, samples: Sequence[Sample], reference: Sequence[Tensors]) -> None:
+    def __init__(
+        self,
+        task: EmbeddingTask | ImageEmbeddingTask,
+        samples: Sequence[Sample],
+        reference: Sequence[Tensors],
+    ) -> None:
         self._task = task
         self._samples = samples
         self._reference = [
@@ -249,8 +260,8 @@ class _Embedder:
         error = _mean([1 - cosine(a, b) for a, b in zip(own, theirs, strict=True)])
         if len(own) < _PAIRABLE:
             return Verdict(error, error, {"vectors": error})
-        loss = 1 - spearman(likenesses(own), likenesses(theirs))
-        return Verdict(loss, error, {"vectors": error})
+        ranked = spearman(likenesses(own), likenesses(theirs))
+        return Verdict(1 - (ranked or 0.0), error, {"vectors": error})
 
 
 class _Values:
@@ -268,19 +279,6 @@ class _Values:
         return Verdict(worst, worst, parts)
 
 
-def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Give the rank correlation of two `(n,)` arrays. Ties share no rank: measured numbers are not equal."""
-    ranks = np.stack([np.argsort(np.argsort(each, kind="stable"), kind="stable") for each in (first, second)])
-    return float(np.corrcoef(ranks)[0, 1])
-
-
-def likenesses(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Cosines of all pairs."""
-    stacked = np.stack(vectors).astype(np.float64)
-    stacked /= np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
-    return (stacked @ stacked.T)[np.triu_indices(len(stacked), 1)]
-
-
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
@@ -290,7 +288,7 @@ def _matches(found: Detections, truth: Detections) -> list[tuple[int, float]]:
 
     Index -1 where none overlaps enough. `found` is sorted already, by `Detections`.
     """
-    overlap = _iou(found.boxes, truth.boxes) * (found.classes[:, None] == truth.classes[None])
+    overlap = iou(found.boxes, truth.boxes) * (found.classes[:, None] == truth.classes[None])
     free = np.ones(len(truth), bool)
     matches: list[tuple[int, float]] = []
     for row in overlap:
@@ -303,22 +301,9 @@ def _matches(found: Detections, truth: Detections) -> list[tuple[int, float]]:
     return matches
 
 
-def _iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """(n, m) intersection over union of (n, 4) and (m, 4) xyxy."""
-    left, right = a[:, None].astype(np.float64), b[None].astype(np.float64)
-    sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
-    common = sides.clip(0).prod(axis=-1)
-    areas = [np.prod(side[..., 2:] - side[..., :2], axis=-1) for side in (left, right)]
-    return common / np.maximum(areas[0] + areas[1] - common, 1e-12)
-
-
 def _average_precision(ranked: Sequence[tuple[float, bool]], count: int) -> float:
-    """Area under the precision-recall curve, all points (PASCAL VOC 2010); 1 where nothing is to be found."""
+    """Give the average precision at one overlap; where nothing is to be found, 1 if nothing was."""
     if not count:
-        return 1.0 if not any(not right for _, right in ranked) else 0.0
+        return 0.0 if any(not right for _, right in ranked) else 1.0
     order = sorted(ranked, key=lambda entry: -entry[0])
-    right = np.cumsum([hit for _, hit in order], dtype=np.float64)
-    recall = right / count
-    precision = right / np.arange(1, len(right) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    return area(np.array([hit for _, hit in order], np.bool_), count)

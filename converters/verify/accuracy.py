@@ -112,6 +112,20 @@ def spearman(a: Floats, b: Floats) -> float | None:
     return float(np.clip(first @ second / size, -1, 1)) if size else None
 
 
+def likenesses(vectors: Sequence[Array]) -> Floats:
+    """Give the cosine of each pair of vectors.
+
+    Args:
+        vectors: n of them, (size,); one that is all zero is like nothing.
+
+    Returns:
+        (n (n - 1) / 2,), in the order of pairs 0 1, 0 2, …, 1 2, …
+    """
+    stacked = np.stack(vectors).astype(np.float64)
+    stacked /= np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
+    return (stacked @ stacked.T)[np.triu_indices(len(stacked), 1)]
+
+
 def _ranks(values: Floats) -> Floats:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts) - 1

@@ -85,6 +85,22 @@ def iou(a: Boxes, b: Boxes, crowd: NDArray[np.bool_] | None = None) -> NDArray[n
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def area(hit: NDArray[np.bool_], real: int) -> float:
+    """Give the area under the curve of precision over recall: its mean at 101 recalls, 0 where none reaches.
+
+    Args:
+        hit: (n,) whether each detection is right, best score first.
+        real: How many objects there are, at least one.
+    """
+    right = np.cumsum(hit)
+    recall = right / real
+    precision = right / np.arange(1, len(hit) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(recall, RECALLS, side="left")
+    reached = places < len(precision)
+    return float(precision[places[reached]].sum() / len(RECALLS))
+
+
 def _class_precision(truths: Sequence[Truth], found: Sequence[Found], number: int) -> NDArray[np.float64]:
     """(thresholds,) average precision of one class."""
     scores: list[Scores] = []
@@ -102,7 +118,7 @@ def _class_precision(truths: Sequence[Truth], found: Sequence[Found], number: in
         ignored.append(ignore)
     order = np.argsort(-np.concatenate(scores), kind="stable")
     hit, ignore = np.concatenate(hits, axis=1)[:, order], np.concatenate(ignored, axis=1)[:, order]
-    return np.array([_area(one[~skip], real) for one, skip in zip(hit, ignore, strict=True)])
+    return np.array([area(one[~skip], real) for one, skip in zip(hit, ignore, strict=True)])
 
 
 def _match(
@@ -127,14 +143,3 @@ def _match(
             elif (overlap[crowd] >= threshold).any():
                 ignore[row, at] = True
     return hit, ignore
-
-
-def _area(hit: NDArray[np.bool_], real: int) -> float:
-    """The mean of the precision at 101 recalls; 0 at those that are not reached."""
-    right = np.cumsum(hit)
-    recall = right / real
-    precision = right / np.arange(1, len(hit) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, RECALLS, side="left")
-    reached = places < len(precision)
-    return float(precision[places[reached]].sum() / len(RECALLS))

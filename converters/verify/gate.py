@@ -24,9 +24,7 @@ AGREEMENT = "agreement."
 EXPORT = "export.rel"
 """Key, in `Receipt.parity`, of the largest difference between the source's own framework and the export that
 stands for it, by the largest value."""
-QUANTIZED = frozenset(
-    {Precision.INT8, Precision.INT8_DYNAMIC, Precision.INT16X8, Precision.INT4, Precision.MIXED}
-)
+QUANTIZED = frozenset(Precision) - {Precision.FP32, Precision.FP16}
 
 
 class Outcome(StrEnum):

@@ -15,6 +15,11 @@ from converters.verify.mil_math import ints
 _Pads = list[tuple[int, int]]
 
 
+def _each(told: Any, axes: int) -> Sequence[int]:
+    """Give a number for each axis: 1 where nothing is told."""
+    return [1] * axes if told is None else ints(told)
+
+
 def _pads(
     pad_type: Any, pad: Any, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 ) -> _Pads:
@@ -53,10 +58,7 @@ def _conv(
     groups: Any = 1,
 ) -> Any:
     axes = x.dim() - 2
-    steps, spread = (
-        (ints(strides) if strides is not None else [1] * axes),
-        ([1] * axes if dilations is None else ints(dilations)),
-    )
+    steps, spread = _each(strides, axes), _each(dilations, axes)
     wide = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], spread, strict=True)]
     x = _padded(torch, x, _pads(pad_type, pad, x.shape[2:], wide, steps))
     convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[axes - 1]
@@ -76,10 +78,7 @@ def _conv_transpose(
     groups: Any = 1,
 ) -> Any:
     axes = x.dim() - 2
-    steps, spread = (
-        (ints(strides) if strides is not None else [1] * axes),
-        ([1] * axes if dilations is None else ints(dilations)),
-    )
+    steps, spread = _each(strides, axes), _each(dilations, axes)
     spell = "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"
     whole = getattr(torch.nn.functional, spell[axes - 1])(
         x, weight, bias, stride=steps, dilation=spread, groups=int(groups)
@@ -109,7 +108,7 @@ def _pool(name: str, empty: float) -> Callable[..., Any]:
         ceil_mode: Any = False,
     ) -> Any:
         kernel = ints(kernel_sizes)
-        steps = [1] * len(kernel) if strides is None else ints(strides)
+        steps = _each(strides, len(kernel))
         pads = _pads(pad_type, pad, x.shape[2:], kernel, steps)
         run = getattr(torch.nn.functional, f"{name}_pool{len(kernel)}d")
         if ceil_mode and any(any(pair) for pair in pads) and name == "avg":
@@ -159,11 +158,12 @@ def _local_response_norm(
     return torch.nn.functional.local_response_norm(x, int(size), float(alpha), float(beta), float(k))
 
 
+def _scaled(x: Any, height: Any, width: Any) -> list[int]:
+    return [round(x.shape[-2] * float(height)), round(x.shape[-1] * float(width))]
+
+
 def _upsample_nearest(torch: Any, x: Any, scale_factor_height: Any = 1, scale_factor_width: Any = 1) -> Any:
-    size = [
-        round(x.shape[-2] * float(scale_factor_height)),
-        round(x.shape[-1] * float(scale_factor_width)),
-    ]
+    size = _scaled(x, scale_factor_height, scale_factor_width)
     return torch.nn.functional.interpolate(x, size=size, mode="nearest")
 
 
@@ -177,10 +177,7 @@ def _upsample_bilinear(
 ) -> Any:
     if half_pixel_centers is not None and bool(half_pixel_centers) == bool(align_corners):
         raise ValueError("bilinear upsampling with these corners is not covered")
-    size = [
-        round(x.shape[-2] * float(scale_factor_height)),
-        round(x.shape[-1] * float(scale_factor_width)),
-    ]
+    size = _scaled(x, scale_factor_height, scale_factor_width)
     return torch.nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=bool(align_corners))
 
 

@@ -22,12 +22,13 @@ reorders their rows. Their boxes are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, permutations
+from itertools import permutations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from converters.verify.accuracy import spearman
+from converters.verify.accuracy import likenesses, spearman
 from converters.verify.average_precision import iou
 from converters.verify.gate import AGREEMENT, COSINE
 from converters.verify.runners import Subject
@@ -39,7 +40,15 @@ from edge_runtime.contract.result import (
     TextClassification,
     Values,
 )
-from edge_runtime.contract.task import DetectionSpec, EmbeddingSpec, NmsHead, SsdHead, TaskSpec, YoloHead
+from edge_runtime.contract.task import (
+    DetectionSpec,
+    EmbeddingSpec,
+    NmsHead,
+    SsdHead,
+    TaskSpec,
+    TokenClassificationSpec,
+    YoloHead,
+)
 from edge_runtime.contract.tensors import Array, Tensors
 from edge_runtime.predict import run_rows
 from edge_runtime.tasks.likeness import cosine, max_abs, sqnr_db
@@ -49,7 +58,6 @@ from edge_runtime.tasks.outputs import Output
 LENIENT = 0.5
 """A box that one of the two gives with its full score may have this share of it in the other and count as
 found: what is just over the threshold must not be called lost for being just under it."""
-_MOST_PAIRS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +67,12 @@ class Reading:
     Args:
         outputs: Real numbers by the model's own names.
         answer: What its task makes of them.
+        tokens: (windows, length) bool, of a tagger: which of its tokens are of the text; None: it is none.
     """
 
     outputs: Tensors
     answer: Any
+    tokens: NDArray[np.bool_] | None = None
 
 
 def read(subject: Subject, raw: Any) -> Reading:
@@ -80,7 +90,8 @@ def read(subject: Subject, raw: Any) -> Reading:
     real = {spec.name: Output("output", spec).read(stored) for spec in subject.session.outputs}
     # Engines may give views of memory that the next run overwrites.
     outputs = {name: array.copy() for name, array in real.items()}
-    return Reading(outputs, subject.task.postprocess(stored, undo))
+    tokens = undo.inside if isinstance(subject.spec, TokenClassificationSpec) else None
+    return Reading(outputs, subject.task.postprocess(stored, undo), tokens)
 
 
 def name_outputs(source: Subject, variant: Subject, told: Mapping[str, str]) -> dict[str, str]:
@@ -185,7 +196,7 @@ class Parity:
         if self.answered < self.samples:
             summed[AGREEMENT + "answered"] = self.answered / self.samples
         if len(self.vectors) > 2:
-            mine, theirs = (_likenesses([pair[side] for pair in self.vectors]) for side in (0, 1))
+            mine, theirs = (likenesses([pair[side] for pair in self.vectors]) for side in (0, 1))
             agreement = spearman(mine, theirs)
             if agreement is not None:
                 summed[AGREEMENT + "pairs"] = agreement
@@ -199,8 +210,9 @@ class Parity:
             return {}
         found: dict[str, tuple[Array, Array]] = {}
         for name, other in self.names.items():
-            mine, theirs = source.outputs[name], variant.outputs[other]
-            theirs = aligned(mine, theirs)
+            # A tagger's answers at padding are nobody's business either.
+            mine = _of_text(source.outputs[name], source.tokens)
+            theirs = aligned(mine, _of_text(variant.outputs[other], variant.tokens))
             if theirs is None:
                 continue
             if isinstance(self.source, DetectionSpec) and isinstance(self.source.head, YoloHead):
@@ -208,6 +220,11 @@ class Parity:
             else:
                 found[name] = mine, theirs
         return found
+
+
+def _of_text(output: Array, tokens: NDArray[np.bool_] | None) -> Array:
+    """Give a tagger's rows for the tokens of the text; any other output as it is."""
+    return output if tokens is None or output.shape[:2] != tokens.shape else output[tokens]
 
 
 def aligned(mine: Array, theirs: Array) -> Array | None:
@@ -336,8 +353,3 @@ def first_class(answer: Values) -> int | None:
 
 def _spans(answer: Entities) -> list[tuple[str, int, int]]:
     return [(one.label, one.start, one.end) for one in answer.entities]
-
-
-def _likenesses(vectors: Sequence[Array]) -> Array:
-    pairs = list(combinations(range(len(vectors)), 2))[:_MOST_PAIRS]
-    return np.array([cosine(vectors[a], vectors[b]) for a, b in pairs])

@@ -28,6 +28,8 @@ Its options, JSON; those without a default are needed:
                    that is; absent: 0.99
     agreement      likewise, of top-1 or boxes; absent: 0.95
     seconds        how long each model is timed; absent: 1
+    browser_seconds  how long each engine of browsers may be busy; then it is left with fewer samples, and
+                   without a speed; absent: as long as it takes
 
 It leaves `receipt.json`, a list of `contract.bundle.Receipt`: one for each engine that ran the variant, an
 empty list where nothing on this host could. `read_receipts` reads it. Its facts:
@@ -50,15 +52,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from pydantic import JsonValue, TypeAdapter
 
 from converters.step import SAMPLES_FILE, Facts, Options, Tell
-from converters.verify.accuracy import of_boxes, of_classes, of_pairs, of_values, with_source
+from converters.verify.accuracy import with_source
+from converters.verify.allowance import Allowance
 from converters.verify.gate import AGREEMENT, COSINE, EXPORT, SOURCE
+from converters.verify.labelled import measured
 from converters.verify.latency import measure as measure_cost
 from converters.verify.options import integer, names, number, task_of, text, texts
-from converters.verify.parity import LENIENT, Parity, Reading, first_class, name_outputs, read
+from converters.verify.parity import LENIENT, Parity, Reading, name_outputs, read
 from converters.verify.reference import open_source
 from converters.verify.runners import NOT_VERIFIED, Runner, Subject, open_subject, runners
 from converters.verify.trace import trace
@@ -67,9 +70,7 @@ from edge_runtime.contract.errors import BundleError, ConversionError, EdgeRunti
 from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
-    EmbeddingSpec,
     TaskSpec,
-    TextClassificationSpec,
 )
 from edge_runtime.contract.tensors import Array
 from edge_runtime.tasks.rows import LABELS, PAIRS, raw_inputs, read_rows
@@ -86,6 +87,7 @@ class _Trial:
 
     subject: Subject
     parity: Parity
+    allowance: Allowance
     answers: list[Any] = field(default_factory=list[Any])
     rows: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     problem: str = ""
@@ -152,7 +154,8 @@ def measure(inputs: Mapping[str, Path], out: Path, options: Options, tell: Tell)
         "rows": [{"sample": at, **row} for at, row in enumerate(trials[0].rows)] if trials else [],
         **({} if traced is None else {"trace": traced}),
     }
-    return _finish(out, receipts, job, problems, facts)
+    short = [_used_up(trial, job) for trial in trials if trial.allowance.used_up]
+    return _finish(out, receipts, job, problems, facts, short)
 
 
 def read_receipts(folder: Path) -> tuple[Receipt, ...]:
@@ -226,16 +229,19 @@ def _trials(
 def _trial(
     runner: Runner, source: Subject, inputs: Mapping[str, Path], options: Options, job: _Job
 ) -> _Trial:
-    subject = open_subject(
-        runner,
-        inputs["model"],
-        text(options, "format"),
-        job.variant_task,
-        inputs.get("tokenizer"),
-        min_score=_low(job.variant_task, job.labelled),
-    )
+    limit = number(options, "browser_seconds") if runner.in_browser else None
+    allowance = Allowance() if limit is None else Allowance(limit)
+    with allowance.counted():
+        subject = open_subject(
+            runner,
+            inputs["model"],
+            text(options, "format"),
+            job.variant_task,
+            inputs.get("tokenizer"),
+            min_score=_low(job.variant_task, job.labelled),
+        )
     told = name_outputs(source, subject, names(options, "outputs"))
-    return _Trial(subject, Parity(job.task, job.variant_task, told))
+    return _Trial(subject, Parity(job.task, job.variant_task, told), allowance)
 
 
 def _compare(source: Subject, trials: Sequence[_Trial], job: _Job, tell: Tell) -> list[Any]:
@@ -246,10 +252,21 @@ def _compare(source: Subject, trials: Sequence[_Trial], job: _Job, tell: Tell) -
         mine = read(source, raw)
         answers.append(mine.answer)
         for trial in trials:
-            theirs = _read_or_none(trial, job, at)
+            if trial.rows and trial.allowance.used_up:
+                continue
+            with trial.allowance.counted():
+                theirs = _read_or_none(trial, job, at)
             trial.answers.append(None if theirs is None else theirs.answer)
             trial.rows.append(trial.parity.add(mine, theirs))
     return answers
+
+
+def _used_up(trial: _Trial, job: _Job) -> str:
+    return (
+        f"{trial.engine}: its {trial.allowance.limit_s:g} s are used up: {len(trial.rows)} of {len(job.raws)}"
+        " samples were compared, and its speed was not measured. Give it more (`browser_seconds` of the"
+        " recipe), or close other programs"
+    )
 
 
 def _read_or_none(trial: _Trial, job: _Job, at: int) -> Reading | None:
@@ -268,12 +285,18 @@ def _receipt(
     rel = number(options, "export_rel")
     if rel is not None:
         parity[EXPORT] = rel
+    cut = len(trial.answers) < len(answers)
     # Without an answer to some samples accuracy says nothing; `agreement.answered` fails it already.
-    measured, source = (
-        ({}, {}) if trial.problem else (_accuracy(some, job) for some in (trial.answers, answers))
+    found, source = (
+        ({}, {})
+        if trial.problem or (cut and job.pairs)
+        else (
+            measured(job.task, job.labels, job.pairs, some[: len(trial.answers)])
+            for some in (trial.answers, answers)
+        )
     )
     cost = None
-    if trial.subject.runner.timed:
+    if trial.subject.runner.timed and not trial.allowance.used_up:
         with ExitStack() as opened:
             twin = _twin(trial, inputs, options, job)
             if twin is not None:
@@ -287,7 +310,7 @@ def _receipt(
         profile=text(options, "profile") if options.get("profile") else None,
         measured_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         parity=parity,
-        accuracy=with_source(measured, source, SOURCE) if measured else {},
+        accuracy=with_source(found, source, SOURCE) if found else {},
         latency=None if cost is None else cost.latency,
         peak_memory_bytes=None if cost is None else cost.peak_memory_bytes,
     )
@@ -301,32 +324,6 @@ def _twin(trial: _Trial, inputs: Mapping[str, Path], options: Options, job: _Job
         return None
     spec = task_of(options, "fp32_task") if options.get("fp32_task") else job.variant_task
     return open_subject(trial.subject.runner, inputs["fp32"], format_, spec, inputs.get("tokenizer"))
-
-
-def _accuracy(answers: Sequence[Any], job: _Job) -> dict[str, float]:
-    """Measure answers with the labels there are; empty where there are none."""
-    match job.task:
-        case EmbeddingSpec():
-            return of_pairs(np.stack(list(job.pairs)), answers) if job.pairs else {}
-        case DetectionSpec():
-            return of_boxes(job.labels, answers) if job.labels else {}
-        case ClassificationSpec() | TextClassificationSpec():
-            known = [(int(label), answer.classes.tolist()) for label, answer in _labelled(answers, job)]
-            return of_classes(*zip(*known, strict=True)) if known else {}
-        case _:
-            known = [(float(label), answer) for label, answer in _labelled(answers, job)]
-            if not known:
-                return {}
-            classes = [first_class(answer) for _, answer in known]
-            right = [label for label, _ in known]
-            if None not in classes:
-                return of_classes([int(label) for label in right], [[cast("int", one)] for one in classes])
-            return of_values(right, [next(iter(answer.tensors.values())) for _, answer in known])
-
-
-def _labelled(answers: Sequence[Any], job: _Job) -> list[tuple[Array, Any]]:
-    both = zip(job.labels, answers, strict=True) if job.labels else ()
-    return [(label, answer) for label, answer in both if label.dtype.kind == "f" or int(label) >= 0]
 
 
 def _trace(
@@ -370,11 +367,16 @@ def _by_output(numbers: Mapping[str, float]) -> dict[str, JsonValue]:
 
 
 def _finish(
-    out: Path, receipts: Sequence[Receipt], job: _Job, problems: Sequence[str], facts: Facts
+    out: Path,
+    receipts: Sequence[Receipt],
+    job: _Job,
+    problems: Sequence[str],
+    facts: Facts,
+    short: Sequence[str] = (),
 ) -> Facts:
     document = [one.model_dump(mode="json", exclude_none=True) for one in receipts]
     (out / RECEIPTS).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    warnings = [
+    warnings = [*short] + [
         f"{one.engine}: no box was found in any sample, by neither model; give samples with objects"
         for one in receipts
         if isinstance(job.task, DetectionSpec) and not any(key.startswith(AGREEMENT) for key in one.parity)

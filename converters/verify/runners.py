@@ -31,14 +31,19 @@ class Stand:
     Args:
         engine: The name that receipts bear.
         opener: `module:name` of what makes a `Session` of the path of a model.
+        needs: What must be importable for it.
     """
 
     engine: str
     opener: str
+    needs: str
 
 
 STANDS: Mapping[str, tuple[Stand, ...]] = MappingProxyType(
-    {"coreml": (Stand("mil-evaluator", "converters.verify.mil:MilSession"),)}
+    {
+        "coreml": (Stand("mil-evaluator", "converters.verify.mil:MilSession", "coremltools"),),
+        "aimodel": (Stand("coreai-runtime", "converters.verify.coreai:CoreAiSession", "coreai"),),
+    }
 )
 """By format. Their numbers count, their speed does not: they have no latency and no memory."""
 
@@ -185,6 +190,5 @@ def open_subject(
 
 def _stands(format_: str) -> Iterator[Runner]:
     for stand in STANDS.get(format_, ()):
-        module = stand.opener.partition(":")[0]
-        if find_spec(module) is not None:
+        if find_spec(stand.needs) is not None:
             yield Runner(stand.engine, stand.opener)

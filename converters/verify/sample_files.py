@@ -11,7 +11,13 @@ import numpy as np
 
 from converters.recipe import TensorExample
 from edge_runtime.contract.errors import ConversionError, InputError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TaskSpec, TextSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    ImageEmbeddingSpec,
+    TaskSpec,
+    TextSpec,
+)
 from edge_runtime.contract.tensors import Array, format_shape
 from edge_runtime.tasks.picture_file import SUFFIXES, read_picture
 from edge_runtime.tasks.rows import PICTURES, TEXTS, read_rows
@@ -53,7 +59,7 @@ def read_entries(path: Path, spec: TaskSpec, examples: Sequence[TensorExample]) 
     if isinstance(spec, TextSpec):
         return texts(read_texts(path))
     match spec:
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             return _pictures(path)
         case _:
             return _tensors(path, examples)

@@ -12,7 +12,13 @@ import edge_runtime.media
 from converters.recipe import TensorExample
 from converters.verify.sample_files import Entries, arrays, texts
 from edge_runtime.contract.errors import ConversionError
-from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TaskSpec, TextSpec
+from edge_runtime.contract.task import (
+    ClassificationSpec,
+    DetectionSpec,
+    ImageEmbeddingSpec,
+    TaskSpec,
+    TextSpec,
+)
 from edge_runtime.contract.tensors import Array
 from edge_runtime.tasks.rows import PICTURES
 
@@ -51,7 +57,7 @@ def entries(spec: TaskSpec, examples: Sequence[TensorExample]) -> Entries:
     if isinstance(spec, TextSpec):
         return texts([f"{who} {does} {what}." for who, does, what in product(_WHO, _DOES, _WHAT)][:_COUNT])
     match spec:
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             return arrays({PICTURES: _clip()})
         case _:
             return arrays(_noise(examples))

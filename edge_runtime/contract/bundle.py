@@ -35,6 +35,8 @@ class Precision(StrEnum):
     INT8_DYNAMIC = "int8-dynamic"
     INT16X8 = "int16x8"
     INT4 = "int4"
+    PALETTIZED = "palettized"
+    """Weights are numbers of a small table; Core ML's own way to fewer bits."""
     MIXED = "mixed"
 
 

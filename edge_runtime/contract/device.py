@@ -66,6 +66,21 @@ class Thermal(Declared):
     throttle_c: float | None = Field(default=None, gt=0, description="where the maker lowers the clock")
 
 
+class Tuned(Declared):
+    """How one model runs best on this very machine, as `edge-runtime bench --tune` measured it."""
+
+    bundle: str = Field(description="name of the bundle")
+    version: str
+    variant: str
+    engine: str
+    provider: str
+    threads: int = Field(ge=1, description="of one inference")
+    workers: int = Field(ge=1, description="inferences at the same time")
+    per_second: float = Field(gt=0, description="inferences a second, all workers together")
+    cpu_ms: float = Field(gt=0, description="processor time of an inference, all threads")
+    measured: str = Field(description="when, ISO 8601 UTC")
+
+
 class Fact(Declared):
     """Where a figure of the profile comes from."""
 
@@ -88,3 +103,8 @@ class DeviceProfile(Declared):
     thermal: Thermal = Thermal()
     target_latency_ms: float = Field(gt=0, description="one inference of the model a profile is sized for")
     facts: tuple[Fact, ...] = Field(min_length=1)
+    tuned: tuple[Tuned, ...] = Field(default=(), description="by `edge-runtime bench --tune`")
+
+    def tuned_for(self, bundle: str, version: str) -> Tuned | None:
+        """Give how a version of a bundle runs best here; None: it was not measured."""
+        return next((one for one in self.tuned if (one.bundle, one.version) == (bundle, version)), None)

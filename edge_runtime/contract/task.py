@@ -248,6 +248,15 @@ class EmbeddingSpec(Declared):
     normalize: bool = Field(default=True, description="to length 1")
 
 
+class ImageEmbeddingSpec(Declared):
+    """Pictures in, vectors out: how something looks, to be compared by the cosine."""
+
+    kind: Literal["image-embedding"]
+    input: ImageInput
+    output: TensorName | None = None
+    normalize: bool = Field(default=True, description="to length 1")
+
+
 class TensorsSpec(Declared):
     """The model's own tensors in and out: what no other task describes, tables of numbers for one."""
 
@@ -261,10 +270,17 @@ TaskSpec = Annotated[
     | TextClassificationSpec
     | TokenClassificationSpec
     | EmbeddingSpec
+    | ImageEmbeddingSpec
     | GenerationSpec
     | TensorsSpec,
     Field(discriminator="kind"),
 ]
+
+PictureSpec = DetectionSpec | ClassificationSpec | ImageEmbeddingSpec
+"""The tasks of models that look at pictures."""
+
+UnlabelledSpec = EmbeddingSpec | ImageEmbeddingSpec | GenerationSpec
+"""The tasks whose answers name no classes."""
 
 TextSpec = TextClassificationSpec | TokenClassificationSpec | EmbeddingSpec
 """The tasks that a text's tokens are enough for: one run of the model (or one a window) is the answer."""

@@ -23,6 +23,7 @@ DEFAULT_PRECISIONS = (
     Precision.INT8_DYNAMIC,
     Precision.INT16X8,
     Precision.INT4,
+    Precision.PALETTIZED,
 )
 """Where neither a receipt nor the profile speaks: fewer bits may be slower and less accurate."""
 

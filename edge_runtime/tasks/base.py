@@ -6,7 +6,7 @@ Runs nothing: `edge_runtime.predict` puts a task and a session together.
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.result import Classification, Detections, Embedding
 from edge_runtime.contract.tensors import Tensors
 
 In_contra = TypeVar("In_contra", contravariant=True)
@@ -48,5 +48,5 @@ class Task(Protocol[In_contra, Out_co]):
         ...
 
 
-VisionTask: TypeAlias = Task[Picture, Detections | Classification]
+VisionTask: TypeAlias = Task[Picture, Detections | Classification | Embedding]
 """A task that looks at pictures."""

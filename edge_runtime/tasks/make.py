@@ -10,6 +10,7 @@ from edge_runtime.contract.task import (
     DetectionSpec,
     EmbeddingSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextClassificationSpec,
@@ -20,6 +21,7 @@ from edge_runtime.tasks.base import Task, VisionTask
 from edge_runtime.tasks.classification import ClassificationTask
 from edge_runtime.tasks.detection import DetectionTask
 from edge_runtime.tasks.embedding import EmbeddingTask
+from edge_runtime.tasks.image_embedding import ImageEmbeddingTask
 from edge_runtime.tasks.tensors_task import TensorsTask
 from edge_runtime.tasks.text_classification import TextClassificationTask
 from edge_runtime.tasks.token_classification import TokenClassificationTask
@@ -56,10 +58,16 @@ def make_task(
                     "labels to keep", expected="none for a classifier", got=", ".join(sorted(keep))
                 )
             return ClassificationTask(spec, inputs, outputs, min_score=min_score)
+        case ImageEmbeddingSpec():
+            if keep:
+                raise ConfigError(
+                    "labels to keep", expected="none for an encoder", got=", ".join(sorted(keep))
+                )
+            return ImageEmbeddingTask(spec, inputs, outputs)
         case _:
             raise ConfigError(
                 "a model for pictures",
-                expected="a detection or classification model",
+                expected="a detection, classification or image-embedding model",
                 got=f"a model of kind '{spec.kind}'",
                 do="Use a model that takes pictures",
             )
@@ -99,7 +107,7 @@ def make_any_task(
             return EmbeddingTask(spec, inputs, outputs, require_tokenizer(tokenizer))
         case TensorsSpec():
             return TensorsTask(spec, inputs, outputs)
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             return make_task(spec, inputs, outputs, min_score=min_score)
         case GenerationSpec():
             raise ConfigError(

@@ -18,6 +18,7 @@ from edge_runtime.contract.task import (
     DetectionSpec,
     EmbeddingSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextClassificationSpec,
@@ -113,7 +114,7 @@ def raw_inputs(rows: Rows, spec: TaskSpec) -> list[Any]:
         InputError: What the task takes is not there, or the arrays have different numbers of rows.
     """
     match spec:
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             return [Picture.from_bgr(np.ascontiguousarray(row)) for row in _of(rows, PICTURES)]
         case TextClassificationSpec() | TokenClassificationSpec() | EmbeddingSpec():
             return [str(row) for row in _of(rows, TEXTS)]

@@ -13,6 +13,7 @@ from edge_runtime.contract.task import (
     DetectionSpec,
     EmbeddingSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextClassificationSpec,
@@ -56,5 +57,5 @@ def sample_input(spec: TaskSpec, inputs: Sequence[TensorSpec], golden: Path | No
                 for one in inputs
             }
             return {name: dice.integers(0, 2, shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             return Picture.from_bgr(dice.integers(0, 256, (*_USUAL_SIZE, 3), np.uint8))

@@ -77,6 +77,19 @@ def test_an_encoder_in_core_ml_has_one_length(encoder: Any, tmp_path: Path) -> N
     assert np.allclose(found["last_hidden_state"][0, :3], answer(encoder, **given)[0, :3], atol=1e-5)
 
 
+def test_core_ml_takes_a_length_of_all_the_positions_there_are(encoder: Any, tmp_path: Path) -> None:
+    # Torch makes an alias of the slice that takes all of them, which coremltools does not know.
+    most = TEXT["max_position_embeddings"]
+    task = {"kind": "embedding", "input": {"max_length": most, "pad": "max_length"}}
+    options = {"task": task, "precision": "fp32"}
+    hugging_face.export_coreml({"source": tmp_path / "folder"}, tmp_path, options, quietly)
+    session = MilSession(tmp_path / MODEL_FILES["coreml"])
+    given = {"input_ids": np.arange(most)[None] % 40, "attention_mask": np.ones((1, most), np.int64)}
+    given["token_type_ids"] = np.zeros((1, most), np.int64)
+    found = session.run({name: tensor.astype(np.int32) for name, tensor in given.items()})
+    assert np.allclose(found["last_hidden_state"], answer(encoder, **given), atol=1e-5)
+
+
 def test_a_classifier_of_texts_brings_its_labels(tmp_path: Path) -> None:
     labels = {0: "bad", 1: "good", 2: "odd"}
     model = saved(bert("ForSequenceClassification", id2label=labels, type_vocab_size=1), tmp_path / "folder")

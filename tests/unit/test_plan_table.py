@@ -27,6 +27,7 @@ TASKS: Mapping[str, Any] = {
     "classification": {"kind": "classification", "input": {"layout": "nchw"}, "labels": ["a", "b"]},
     "embedding": {"kind": "embedding"},
     "text-classification": {"kind": "text-classification", "labels": ["a", "b"]},
+    "token-classification": {"kind": "token-classification", "labels": ["O", "B-X"]},
     "tensors": {"kind": "tensors"},
 }
 
@@ -198,6 +199,51 @@ def test_int4_is_for_texts() -> None:
     assert ids(planned("embedding", "iphone-recent", want=want)) == "coreml-int4"
     assert ids(planned("text-classification", "iphone-recent", want=want)) == "coreml-int4"
     assert planned("detection", "iphone-recent", want=want).refusals[0].why.startswith("int4 is for texts")
+
+
+def test_int4_of_onnxruntime_is_made_on_request_and_where_int8_does_not_fit() -> None:
+    want = {"formats": ["onnx"], "precisions": ["int4"]}
+    for profile in ("store-pc-cpu", "store-pc-intel", "raspberry-pi-5", "mac-apple-silicon"):
+        assert ids(planned("token-classification", profile, want=want)) == "onnx-int4"
+        refused = planned("classification", profile, want=want).refusals
+        assert [one.why for one in refused if one.engine == "onnxruntime"] == [
+            "int4 is for texts: other models lose too much"
+        ]
+    plan = planned("text-classification", "raspberry-pi-5", only="int8 fp32 int8-dynamic int4")
+    assert ids(plan) == "tflite-fp32 tflite-int8-dynamic onnx-fp32 onnx-int8-dynamic"
+    memory = load_profile("raspberry-pi-5").memory_budget_bytes
+    large = planned("text-classification", "raspberry-pi-5", float_bytes=memory * 4)
+    assert ids(large) == "onnx-int4"
+    assert [one.what for one in large.refusals if one.engine == "onnxruntime"] == [
+        "onnx-fp32",
+        "onnx-int8-dynamic",
+    ]
+    assert not planned("text-classification", "raspberry-pi-5", float_bytes=memory * 9).variants
+
+
+def test_palettes_are_made_on_request_and_as_large_as_their_bits() -> None:
+    assert "palettized" not in ids(planned("classification", "iphone-recent mac-apple-silicon"))
+    for task in ("classification", "detection", "text-classification"):
+        want: dict[str, Any] = {"formats": ["coreml"], "precisions": ["palettized"]}
+        plan = planned(task, "iphone-recent mac-apple-silicon", want=want)
+        assert ids(plan) == "coreml-palettized"
+        assert plan.chain("coreml-palettized")[-2:] == ("coreml-fp16", "coreml-palettized")
+        smaller = planned(task, "iphone-recent", want=want | {"palette_bits": 4})
+        assert smaller.variants[0].expected_bytes < 0.7 * plan.variants[0].expected_bytes
+        assert {step.id: step.options.get("bits") for step in smaller.steps}["coreml-palettized"] == 4
+    refused = planned("classification", "raspberry-pi-5", want={"precisions": ["palettized"]}).refusals
+    assert refused
+    assert all("takes" in one.why for one in refused)
+
+
+def test_core_ai_is_made_where_it_is_named() -> None:
+    profiles = "iphone-recent mac-apple-silicon"
+    assert "aimodel" not in ids(planned("classification", profiles))
+    plan = planned("classification", profiles, want={"formats": ["aimodel"]}, kind=SourceKind.TORCH)
+    assert ids(plan) == "aimodel-fp32"
+    assert plan.variants[0].profiles == tuple(profiles.split())
+    refused = planned("tensors", profiles, want={"formats": ["aimodel"]}, kind=SourceKind.KERAS).refusals
+    assert {one.why for one in refused} == {"no step makes aimodel of a source of kind keras"}
 
 
 def test_core_ml_int4_is_made_of_a_model_for_systems_that_have_it() -> None:

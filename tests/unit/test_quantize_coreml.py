@@ -78,9 +78,9 @@ def size(folder: Path) -> int:
         ("iOS16", {"precision": "int8"}, "int8", {"affine_dequantize": 3}, 0.56, 0.999),
         ("iOS18", {"precision": "int8"}, "int8", {"blockwise_shift_scale": 3}, 0.56, 0.999),
         ("iOS18", {"precision": "int4"}, "int4", {"blockwise_shift_scale": 3}, 0.36, 0.99),
-        ("iOS16", {"precision": "palettized"}, "int8", {"lut_to_dense": 3}, 0.46, 0.99),
-        ("iOS16", {"precision": "palettized", "bits": 4}, "int4", {"lut_to_dense": 3}, 0.33, 0.97),
-        ("iOS18", {"precision": "palettized", "bits": 4}, "int4", {"lut_to_dense": 3}, 0.36, 0.98),
+        ("iOS16", {"precision": "palettized"}, "palettized", {"lut_to_dense": 3}, 0.46, 0.99),
+        ("iOS16", {"precision": "palettized", "bits": 4}, "palettized", {"lut_to_dense": 3}, 0.33, 0.97),
+        ("iOS18", {"precision": "palettized", "bits": 4}, "palettized", {"lut_to_dense": 3}, 0.36, 0.98),
     ],
 )
 def test_smaller_alike_and_the_same_each_time(

@@ -18,6 +18,8 @@ from converters.quantize.onnx_tables import shrink_tables
 from converters.quantize.scheme import Scheme
 from converters.step import MODEL_FILES
 from edge_runtime.contract.errors import ConversionError
+from edge_runtime.engines.base import EngineOptions
+from edge_runtime.engines.onnxruntime import OnnxRuntime
 from edge_runtime.tasks.likeness import cosine
 from tests.unit import quantize_nets as nets
 
@@ -268,6 +270,10 @@ def test_int4_packs_as_the_engine_reads(width: int, tmp_path: Path) -> None:
     x = nets.vectors(1, width)[0][None]
     (own,) = run(model, x=x)
     assert cosine(own, run(plain, x=x)[0]) > 0.98
+    (tmp_path / "c").mkdir()
+    onnx_ort.convert({"model": tmp_path / "a"}, tmp_path / "c", {}, quiet)
+    phone = OnnxRuntime().open(tmp_path / "c" / MODEL_FILES["ort"], options=EngineOptions())
+    assert cosine(own, phone.run({"x": x})[phone.outputs[0].name]) > 0.98
     finer, facts = step(
         onnx_int4.convert, inputs, tmp_path / "b", block=16, task=nets.TENSORS, accuracy_drop=1e-3
     )

@@ -121,6 +121,14 @@ samples: {path: pictures}
     assert "want.precisions[0]: expected 'fp32'" in text
 
 
+@pytest.mark.parametrize("format_", ["executorch", "ncnn"])
+def test_a_format_that_is_not_made_is_refused_with_the_reason(load: Load, format_: str) -> None:
+    (said,) = problems(load, SMALL + f"want: {{formats: [onnx, {format_}]}}\n")
+    assert f"want.formats[1]: {format_} is not made: no engine of the runtime opens it" in said
+    with pytest.raises(SettingsError, match=f"--format: .*{format_} is not made"):
+        load(SMALL, {("want", "formats"): ("--format", [format_])})
+
+
 def test_a_wrong_flag_is_named(load: Load) -> None:
     with pytest.raises(SettingsError, match=r"--on-failure: on_failure: expected 'leave_out' or 'stop'"):
         load(SMALL, {("on_failure",): ("--on-failure", "panic")})

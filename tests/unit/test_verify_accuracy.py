@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.verify.accuracy import macro_f1, of_boxes, of_classes, of_pairs, of_values, spearman
+from converters.verify.accuracy import (
+    likenesses,
+    macro_f1,
+    of_boxes,
+    of_classes,
+    of_pairs,
+    of_values,
+    spearman,
+)
 from converters.verify.average_precision import THRESHOLDS, Found, Truth, average_precision, iou
 from edge_runtime.contract.result import Detections, Embedding
 
@@ -112,6 +120,11 @@ def test_classes_by_rank() -> None:
 def test_macro_f1() -> None:
     # Class 0: 2 hits, one missed; class 1: one hit, one too many: F1 4/5 and 2/3.
     assert macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])) == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_likenesses_of_pairs() -> None:
+    vectors = [np.array(row, np.float32) for row in ([1, 0], [2, 2], [0, 0], [-3, 0])]
+    assert likenesses(vectors) == pytest.approx([0.5**0.5, 0, -1, 0, -(0.5**0.5), 0])
 
 
 def test_spearman() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.verify.parity import Parity, Reading, aligned, match_boxes, sum_boxes
-from edge_runtime.contract.result import Classification, Detections, Embedding, Values
+from edge_runtime.contract.result import Classification, Detections, Embedding, Entities, Values
 from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
@@ -16,6 +16,7 @@ from edge_runtime.contract.task import (
     ImageInput,
     NmsHead,
     TensorsSpec,
+    TokenClassificationSpec,
     YoloHead,
 )
 
@@ -79,6 +80,19 @@ def test_scores_that_are_all_zero_do_not_hide_behind_boxes() -> None:
     assert "agreement.boxes_own" not in found
     whole = numbers(CLASSES, (Reading({"out": raw}, _classes(0)), Reading({"out": dead}, _classes(0))))
     assert whole["cosine.out"] > 0.999  # what one number for the whole output would have said
+
+
+def test_a_tagger_is_compared_at_the_tokens_of_the_text_however_far_it_is_padded() -> None:
+    spec = TokenClassificationSpec(kind="token-classification", labels=("O", "B-X"))
+    none = Entities((), 5, truncated=False)
+    logits = np.array([[[9, 9], [1, 2], [3, 1], [9, 9], [7, 7]]], np.float32)
+    padded = np.concatenate([logits[:, :3], np.full((1, 5, 2), -4, np.float32)], axis=1)
+    inside = np.array([[False, True, True, False, False]])
+    wider = np.array([[False, True, True, False, False, False, False, False]])
+    pair = Reading({"out": logits}, none, inside), Reading({"out": padded}, none, wider)
+    assert numbers(spec, pair)["cosine.out"] == pytest.approx(1)
+    padded[0, 1] = -padded[0, 1]
+    assert numbers(spec, pair)["cosine.out"] < 0.6
 
 
 def test_suppressed_outputs_are_judged_by_their_boxes_alone() -> None:
