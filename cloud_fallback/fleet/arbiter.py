@@ -57,6 +57,24 @@ def blocked(claims: Sequence[Claim]) -> frozenset[str]:
     )
 
 
+def holder(claims: Sequence[Claim], rollout: str) -> Claim | None:
+    """Say which claim keeps a rollout from sending a device anything.
+
+    Args:
+        claims: On one device.
+        rollout: Its id; it has one of the claims.
+
+    Returns:
+        That of a rollout in which the device is under way, else of a newer one; None: nothing keeps it.
+    """
+    if rollout not in blocked(claims):
+        return None
+    mine = next(each for each in claims if each.rollout == rollout)
+    others = [each for each in claims if each is not mine]
+    busy = [each for each in others if each.standing in BUSY]
+    return max(busy or [each for each in others if _before(each, mine)], key=lambda each: each.age)
+
+
 def _before(other: Claim, one: Claim) -> bool:
     """Say whether another claim comes before one."""
     if other.bundle != one.bundle or other.age < one.age:

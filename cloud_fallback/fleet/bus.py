@@ -1,6 +1,6 @@
 """What the manager needs of MQTT. Implements nothing: `paho_bus` is the one real bus."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +68,15 @@ class Bus(Protocol):
 
     def settle(self, heard: Iterable[Heard]) -> None:
         """Tell the broker that messages are dealt with, so that it does not send them again."""
+        ...
+
+    def expel(self, clients: Sequence[str], forget: Sequence[str]) -> None:
+        """End sessions of others soon, whatever certificate they came in with; does not wait for it.
+
+        Args:
+            clients: Their client ids.
+            forget: Topics; what is retained there is then thrown away.
+        """
         ...
 
     def close(self) -> None:

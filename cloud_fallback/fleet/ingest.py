@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from cloud_fallback.fleet import errands, moments
 from cloud_fallback.fleet.bus import Heard
-from cloud_fallback.fleet.database import events
+from cloud_fallback.fleet.database import audit, events
 from cloud_fallback.fleet.database.devices import HAVES, mark
 from cloud_fallback.fleet.database.events import Event
 from cloud_fallback.fleet.database.rows import chunks
@@ -26,8 +26,10 @@ from edge_runtime.fleet.topics import Channel
 from edge_runtime.fleet.topics import parse as parse_topic
 
 _UNKNOWN = "unknown-device"
+_REVOKED = "revoked-device"
 _TOLD_S = 60.0
 """A device's bad messages of one kind become one event in so long; all are counted."""
+_AUDIT_S = 3600.0
 _CLOCK_S = 86400.0
 """A device's time that is further off than this is replaced by the manager's."""
 
@@ -57,11 +59,13 @@ class Taken:
         reported: Devices whose reports were new.
         changed: Devices that went online or offline, or reported.
         astray: Devices that have not taken in what they should.
+        revoked: Devices that are out of the fleet, and said something all the same.
     """
 
     reported: set[str] = field(default_factory=set[str])
     changed: set[str] = field(default_factory=set[str])
     astray: set[str] = field(default_factory=set[str])
+    revoked: set[str] = field(default_factory=set[str])
 
 
 def newer(report: Reported, seq: int, time: str) -> bool:
@@ -140,6 +144,7 @@ class Ingest:
         self.presence: dict[str, bool] = {}
         """Whether devices are online, as the broker said last."""
         self._told: dict[tuple[str | None, str], float] = {}
+        self._audited: dict[str, float] = {}
 
     def write(self, tx: Connection, batch: Batch, now_s: float, *, leads: bool) -> Taken:
         """Write a batch down.
@@ -153,9 +158,8 @@ class Ingest:
         self.presence |= batch.presence
         names = {*batch.reports, *batch.presence, *(each.device or "" for each in batch.events)}
         known = _known(tx, names)
-        for name in sorted(names - known.keys()):
-            batch.bad.append((None, _UNKNOWN, f"a message of {name}, which is not in the fleet"))
         taken = Taken()
+        self._turn_away(tx, batch, names - known.keys(), taken, now_s)
         self._write_reports(tx, batch, known, taken, now_s)
         presence = {
             name: online
@@ -171,6 +175,21 @@ class Ingest:
         events.write(tx, [*happened, *self._complaints(batch, now_s)])
         taken.changed |= taken.reported | {each.device for each in happened if each.device}
         return taken
+
+    def _turn_away(self, tx: Connection, batch: Batch, names: set[str], taken: Taken, now_s: float) -> None:
+        """Note who spoke and is not in the fleet; of a revoked device the audit log has a line an hour."""
+        revoked = _revoked(tx, names)
+        for name in sorted(names - revoked):
+            batch.bad.append((None, _UNKNOWN, f"a message of {name}, which is not in the fleet"))
+        for name in sorted(revoked):
+            if batch.presence.get(name) is False and name not in batch.reports:
+                continue  # the broker's own word: the last will of a session that has ended
+            taken.revoked.add(name)
+            batch.bad.append((name, _REVOKED, "it was revoked, and is at the broker all the same: ignored"))
+            if self._audited.get(name, 0.0) <= now_s - _AUDIT_S:
+                self._audited[name] = now_s
+                detail = "it was revoked and said something: ignored, and its session at the broker is ended"
+                audit.write(tx, "manager", "device.ignored", name, detail, now_s)
 
     def catch_up(self, tx: Connection, now_s: float) -> set[str]:
         """Write down who is online, as a replica that has just begun to lead.
@@ -244,6 +263,14 @@ def _known(tx: Connection, names: Iterable[str]) -> dict[str, Any]:
     for some in chunks(sorted(names)):
         query = select(*columns).where(devices.c.name.in_(some), devices.c.revoked_s.is_(None))
         found |= {row.name: row for row in tx.execute(query)}
+    return found
+
+
+def _revoked(tx: Connection, names: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for some in chunks(sorted(names)):
+        query = select(devices.c.name).where(devices.c.name.in_(some), devices.c.revoked_s.is_not(None))
+        found |= {name for (name,) in tx.execute(query)}
     return found
 
 

@@ -28,6 +28,7 @@ from cloud_fallback.fleet.database.tables import devices
 from cloud_fallback.fleet.database.wishes import desired
 from cloud_fallback.fleet.ingest import Ingest, read
 from cloud_fallback.fleet.leader import Leader
+from cloud_fallback.fleet.unwelcome import Unwelcome
 from cloud_fallback.fleet.watch import Watch, Watches
 from cloud_fallback.fleet.ways_back import Reverter
 from edge_runtime.contract.errors import DeadlineError, EdgeRuntimeError, RemoteError
@@ -133,6 +134,7 @@ class Operator:
         self._inbox: queue.SimpleQueue[Heard | None] = queue.SimpleQueue()
         self._replies: dict[str, Future[Reply]] = {}
         self._told: dict[str, tuple[int, float]] = {}
+        self._unwelcome = Unwelcome(bus, tenant)
         self._nudged = threading.Event()
         self._joined = threading.Event()
         self._stopping = threading.Event()
@@ -191,10 +193,16 @@ class Operator:
             return future.result(timeout_s)
         except TimeoutError as error:
             raise DeadlineError(
-                f"command {command.name} to {device}", got=f"no answer in {timeout_s:g} s"
+                f"command {command.name} to {device}",
+                got=f"no answer in {timeout_s:g} s",
+                do="See whether the device is online, or give it more time",
             ) from error
         finally:
             del self._replies[command.id]
+
+    def expel(self, device: str, *, forget: bool) -> None:
+        """End a device's session at the broker, as `Unwelcome` does it."""
+        self._unwelcome.expel(device, forget=forget)
 
     def watch(self) -> Watch:
         """Give changes from now on; close it."""
@@ -286,10 +294,8 @@ class Operator:
         Raises:
             SQLAlchemyError: The database failed; what was not written can be given again.
         """
-        begun_s, now_s = time.monotonic(), self._clock()
-        leads = self._leader.holds()
-        reported: set[str] = set()
-        seen: set[str] = set()
+        begun_s, now_s, leads = time.monotonic(), self._clock(), self._leader.holds()
+        reported, seen = set[str](), set[str]()
         if leads and not self._led:
             self._conductor.forget()
             self._refresh_s = -math.inf
@@ -305,6 +311,7 @@ class Operator:
             self._bus.settle(heard)
             self._counts["messages"] += len(heard)
             self._tell(messages, now_s)
+            self._unwelcome.spoke(taken.revoked)
             reported, seen = taken.reported, seen | taken.changed
         self._look(reported, seen, now_s, leads=leads)
         if heard:
@@ -312,9 +319,12 @@ class Operator:
 
     def _look(self, reported: set[str], seen: set[str], now_s: float, *, leads: bool) -> None:
         due = self._nudged.is_set() or now_s >= self._look_s + _LOOK_S or now_s < self._look_s
+        self._unwelcome.step(now_s)
         if self._joined.is_set():
             self._joined.clear()
             self._send_again(now_s)
+            if leads:
+                self.notice()
         if leads and (now_s >= self._sweep_s + _SWEEP_S or now_s < self._sweep_s):
             self._sweep_s = now_s
             seen = seen | self._sweep(now_s)
@@ -343,6 +353,8 @@ class Operator:
             self._leader.fence(tx)
             seen = self._ingest.catch_up(tx, now_s)
         self._send_again(now_s)
+        # What devices said to a leader that was killed may have died with it.
+        self.notice()
         return seen
 
     def _send_again(self, now_s: float) -> None:

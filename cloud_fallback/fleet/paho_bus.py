@@ -19,6 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from cloud_fallback.fleet.bus import Heard, Post
+from cloud_fallback.fleet.expelling import Expeller
 from edge_runtime.contract.fleet import MESSAGE_MAX_BYTES
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class PahoBus:
         )
         self._hear: Callable[[Heard], None] | None = None
         self._joined: Callable[[], None] | None = None
+        self._expeller = Expeller(options.host, options.port, options.tls)
         self._connection = 0
         self._subscribed = False
 
@@ -117,8 +119,18 @@ class PahoBus:
             if each.ticket is not None and each.ticket[0] == self._connection:
                 self._client.ack(each.ticket[1], _QOS)
 
+    def expel(self, clients: Sequence[str], forget: Sequence[str]) -> None:
+        """See `Bus`."""
+
+        def then() -> None:
+            for topic in forget:
+                self.publish(Post(topic, b"", retain=True))
+
+        self._expeller.expel(clients, then)
+
     def close(self) -> None:
         """See `Bus`."""
+        self._expeller.close()
         self._subscribed = False
         self._client.disconnect()
         self._client.loop_stop()

@@ -3,7 +3,8 @@
 Knows no HTTP status; the API maps the classes.
 """
 
-from edge_runtime.contract.errors import InputError, RefusedError
+from edge_runtime.contract.enrolment import REVOKED
+from edge_runtime.contract.errors import InputError, RefusedError, UnauthorizedError
 
 
 class NotThereError(InputError):
@@ -52,3 +53,21 @@ class ConflictError(RefusedError):
     ) -> None:
         super().__init__(problem, expected=expected, got=got, do=do)
         self.code = code
+
+
+class RevokedError(UnauthorizedError):
+    """A device asks that was taken out of the fleet.
+
+    Args:
+        device: Its name.
+    """
+
+    code = REVOKED
+
+    def __init__(self, device: str) -> None:
+        super().__init__(
+            f"device {device}: it was revoked",
+            expected="a device of this fleet",
+            got="one that was taken out of it",
+            do="Enrol it again if that was a mistake: edge-runtime enrol",
+        )

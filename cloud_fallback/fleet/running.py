@@ -40,6 +40,11 @@ from edge_runtime.contract.errors import ConfigError, RemoteError
 
 log = logging.getLogger(__name__)
 
+_SESSION_S = 86_400
+"""What comes while the only manager is away waits for it. Where there may be several, a broker would go on to
+give one that is gone its share of what devices say; and devices keep what nobody hears.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Managing:
@@ -165,8 +170,9 @@ def _operator(
 ) -> Operator:
     broker = settings.broker
     options = BusOptions(
-        host=broker.host, port=broker.port, client_id=f"manager-{replica}", tls=broker_tls(settings)
-    )
+        host=broker.host, port=broker.port, client_id=f"manager-{replica}", tls=broker_tls(settings),
+        session_s=_SESSION_S if database.dialect == "sqlite" else 0,
+    )  # fmt: skip
     bus = PahoBus(options, subscriptions(settings.tenant, replica))
     return Operator(
         database,

@@ -244,6 +244,7 @@ class RolloutState:
     members: tuple[Member, ...] = ()
 
 
+HEADS: TypeAdapter[Head] = TypeAdapter(Head)
 _STATE: TypeAdapter[RolloutState] = TypeAdapter(RolloutState)
 
 

@@ -1,4 +1,4 @@
-"""What a manager sees to by itself: metadata that is about to expire, and the list of revoked certificates.
+"""What a manager sees to by itself: metadata that is about to expire or superseded, and revoked certificates.
 
 Every replica does it; where there is nothing to do, nothing is written. Decides no rollout.
 """
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_fallback.fleet.api.manager import Manager
+from cloud_fallback.fleet.database import metadata
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.trust import REVERTS
 
@@ -49,6 +50,7 @@ class Upkeep:
             self._refreshed, self._next_s = True, steady_s + self._refresh_s
             try:
                 self._refresh(self._manager.now_s())
+                self._prune(self._manager.now_s())
             except (EdgeRuntimeError, SQLAlchemyError) as error:
                 log.error("metadata was not signed again; next try in %g s: %s", self._refresh_s, error)
         try:
@@ -56,6 +58,12 @@ class Upkeep:
                 log.info("the list of revoked certificates has changed: have the broker read it again")
         except (EdgeRuntimeError, SQLAlchemyError) as error:
             log.error("the list of revoked certificates was not written; next try in %g s: %s", LOOK_S, error)
+
+    def _prune(self, now_s: float) -> None:
+        with self._manager.database.begin() as tx:
+            count = metadata.prune(tx, now_s)
+        if count:
+            log.info("%d superseded metadata files were removed", count)
 
     def _refresh(self, now_s: float) -> None:
         repository = self._manager.repository

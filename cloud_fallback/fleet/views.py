@@ -91,6 +91,32 @@ class ReleaseView(Declared):
     profiles: tuple[str, ...] = ()
     published_at: Time
     published_by: str
+    withdrawn_at: Time | None = Field(default=None, description="None: it may be rolled out")
+    withdrawn_by: str | None = None
+    withdrawn_reason: str | None = None
+
+
+class WithdrawalNew(Declared):
+    """A version that is not to be rolled out any more, and why."""
+
+    kind: Kind = "model"
+    name: Id
+    version: str
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class WithdrawalView(Declared):
+    """A version that was withdrawn.
+
+    Args:
+        release: It.
+        halted: Deployments that were told to halt.
+        devices: Devices that run it; they keep it until a rollout of it is reverted, or a newer one comes.
+    """
+
+    release: ReleaseView
+    halted: tuple[str, ...] = ()
+    devices: int = 0
 
 
 class DeploymentNew(Declared):
@@ -147,6 +173,7 @@ class WaveView(Declared):
     needs_approval: bool = False
     devices: int
     standings: dict[str, int] = Field(default_factory=dict[str, int], description="by `Standing`, none is 0")
+    held: int = Field(default=0, description="of those that wait: another rollout has them")
 
 
 class DeploymentView(Declared):
@@ -161,6 +188,7 @@ class DeploymentView(Declared):
         waves: One by one.
         reached: Devices that were offered the version.
         failed: Of those, the failed, timed-out and regressed ones.
+        held: Devices that wait because another rollout has them, or brought them something newer.
         archived: Whether it has left the engine: it no longer catches anybody up.
         created_at: When.
         created_by: Name of the token.
@@ -175,6 +203,7 @@ class DeploymentView(Declared):
     waves: tuple[WaveView, ...] = ()
     reached: int = 0
     failed: int = 0
+    held: int = 0
     archived: bool = False
     created_at: Time
     created_by: str
@@ -189,7 +218,8 @@ class MemberView(Declared):
     standing: str
     online: bool
     since: Time
-    blocked: bool = False
+    blocked: bool = Field(default=False, description="it waits, and another rollout has it")
+    held: str = Field(default="", description="which rollout that is, and why it comes first")
     detail: str = Field(default="", description="why it failed, as it said")
 
 

@@ -30,8 +30,10 @@ def worse(before: Health, after: Health) -> str | None:
     offline = after.cameras - after.cameras_online
     if after.cameras_online < before.cameras_online and offline > before.cameras - before.cameras_online:
         return f"{after.cameras_online} cameras online, {before.cameras_online} before"
-    if after.fps < _FPS_RATIO * before.fps:
-        return f"{after.fps:.1f} pictures a second, {before.fps:.1f} before"
+    expected = _expected_fps(before, after)
+    if after.fps < _FPS_RATIO * expected:
+        asked = f", so that {expected:.1f} are to be expected" if expected < before.fps else ""
+        return f"{after.fps:.1f} pictures a second, {before.fps:.1f} before{asked}"
     if after.errors_per_s > max(_ERRORS_MORE, _ERRORS_RATIO * before.errors_per_s):
         return f"{after.errors_per_s:.2f} errors a second, {before.errors_per_s:.2f} before"
     old_ms, new_ms = before.latency_p95_ms, after.latency_p95_ms
@@ -39,3 +41,14 @@ def worse(before: Health, after: Health) -> str | None:
         return f"p95 {new_ms:.0f} ms, {old_ms:.0f} ms before"
     new = [each for each in after.trouble if each not in before.trouble]
     return f"new trouble: {new[0]}" if new else None
+
+
+def _expected_fps(before: Health, after: Health) -> float:
+    """Say how many pictures a second a device as good as before has: settings may ask for fewer of them."""
+    if before.fps_asked is not None and after.fps_asked is not None:
+        share = after.fps_asked / before.fps_asked if before.fps_asked else 1.0
+        return before.fps * min(1.0, share)
+    expected = before.fps
+    if before.cameras:
+        expected *= min(1.0, after.cameras / before.cameras)
+    return expected if after.fps_asked is None else min(expected, after.fps_asked)

@@ -33,6 +33,7 @@ from edge_runtime.contract.task import (
     ClassificationSpec,
     DetectionSpec,
     GenerationSpec,
+    ImageEmbeddingSpec,
     TaskSpec,
     TensorsSpec,
     TextSpec,
@@ -294,7 +295,7 @@ def refuse_stranger(spec: TaskSpec, request: Request) -> None:
         InputError: Says what it takes.
     """
     match spec:
-        case DetectionSpec() | ClassificationSpec():
+        case DetectionSpec() | ClassificationSpec() | ImageEmbeddingSpec():
             fits, expected = isinstance(request.value, Picture), "a picture"
         case TensorsSpec():
             fits, expected = isinstance(request.value, Mapping), "tensors"

@@ -10,6 +10,10 @@ from pydantic import Field
 from edge_runtime.contract.fleet import Id
 from edge_runtime.contract.task import Declared
 
+REVOKED = "device-revoked"
+"""Code of the refusal that tells a device that it is no longer one of the fleet."""
+OWN_PATH = "/v1/device"
+"""Where a device asks whether it still is one."""
 Pem = Annotated[str, Field(max_length=64 * 2**10, pattern=r"^-----BEGIN ")]
 
 

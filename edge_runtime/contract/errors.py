@@ -184,7 +184,10 @@ class DeadlineError(RemoteError):
     Args:
         problem: As for `EdgeRuntimeError`.
         got: As for `EdgeRuntimeError`.
+        do: The nearest remedy; the default is for who waits for a model.
     """
 
-    def __init__(self, problem: str, *, got: str | None = None) -> None:
-        super().__init__(problem, retryable=False, got=got, do="Give it more time, or a smaller model")
+    def __init__(
+        self, problem: str, *, got: str | None = None, do: str = "Give it more time, or a smaller model"
+    ) -> None:
+        super().__init__(problem, retryable=False, got=got, do=do)

@@ -157,6 +157,9 @@ class Health(Declared):
     cameras_online: int = 0
     cameras: int = 0
     fps: float = 0.0
+    fps_asked: float | None = Field(
+        default=None, ge=0, description="what the settings ask for; None: every frame of some camera"
+    )
     errors_per_s: float = 0.0
     latency_p95_ms: float | None = None
     trouble: Annotated[tuple[str, ...], Field(max_length=20)] = ()

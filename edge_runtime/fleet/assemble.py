@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.fleet.device import FleetDevice
-from edge_runtime.fleet.enrolling import renew_if_due
+from edge_runtime.fleet.enrolling import check_own, confirm, renew_if_due
 from edge_runtime.fleet.enrolment import Enrolment
 from edge_runtime.fleet.outbound import presence
 from edge_runtime.fleet.paho_link import Certificates, LinkOptions, PahoLink
+from edge_runtime.fleet.papers import Papers
 from edge_runtime.fleet.ports import Hands
 from edge_runtime.update.ports import Clock
 from edge_runtime.update.updater import Updater
@@ -36,8 +37,11 @@ def assemble(
         report_every_s: It reports at least so often.
 
     Raises:
-        ConfigError: The broker is on another machine and without TLS.
+        ConfigError: The broker is on another machine and without TLS, or the enrolment's files are not of one
+            device.
     """
+    if enrolment.broker_tls:
+        check_own(enrolment)
     link = PahoLink(
         link_options(enrolment),
         enrolment.topics.taken(),
@@ -52,7 +56,12 @@ def assemble(
         clock=clock,
         dice=dice,
         report_every_s=report_every_s,
-        renew=lambda: renew_if_due(enrolment, datetime.fromtimestamp(clock.now_s(), UTC)),
+        papers=Papers(
+            lambda: renew_if_due(enrolment, datetime.fromtimestamp(clock.now_s(), UTC)),
+            lambda: confirm(enrolment),
+            clock=clock,
+            dice=dice,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from edge_runtime.contract.errors import EdgeRuntimeError, StorageError
+from edge_runtime.contract.errors import StorageError
 from edge_runtime.contract.fleet import Have, Health, Reported
 from edge_runtime.contract.update import ENDS, State
 from edge_runtime.fleet.commands import Doing
@@ -19,6 +19,7 @@ from edge_runtime.fleet.enrolment import Enrolment
 from edge_runtime.fleet.event_box import EventBox
 from edge_runtime.fleet.inbound import Inbound
 from edge_runtime.fleet.outbound import AGAIN_S, Outbound, presence
+from edge_runtime.fleet.papers import Papers
 from edge_runtime.fleet.ports import Connected, Hands, Happened, Link, Lost, Message
 from edge_runtime.fleet.reporting import PROGRESS_S, ReportPlan, Watch
 from edge_runtime.fleet.telling import Telling
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 _IDLE_S = 30.0
 _STOP_S = 15.0
-_RENEW_S = 6 * 3600.0
-"""Between looks at the certificate's age."""
 _TROUBLE = 20
 """Lines of it in a report."""
 _AT_REST = ENDS | {State.IDLE, State.WAITING_WINDOW}
@@ -48,7 +47,7 @@ class FleetDevice:
         clock: The device's.
         dice: Gives numbers in [0, 1) that spread what a fleet would do at once.
         report_every_s: It reports at least so often, give or take a tenth.
-        renew: Renews the certificate if that is due, and says whether it did; None: somebody else does.
+        papers: Its certificate and standing; None: somebody else sees to them.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class FleetDevice:
         clock: Clock,
         dice: Callable[[], float],
         report_every_s: float = 300.0,
-        renew: Callable[[], bool] | None = None,
+        papers: Papers | None = None,
     ) -> None:
         self._enrolment = enrolment
         self._updater = updater
@@ -69,7 +68,7 @@ class FleetDevice:
         self._link = link
         self._clock = clock
         self._dice = dice
-        self._renew = renew
+        self._papers = papers
         self._mine = enrolment.topics
         self._agent = version("edge-runtime")
         self._box = EventBox(enrolment.folder / "events.db")
@@ -97,11 +96,15 @@ class FleetDevice:
             telling=self._telling,
             clock=clock,
         )
-        self._threads = tuple(
+        self._threads = [
             threading.Thread(target=target, name=f"fleet-{name}", daemon=True)
-            for name, target in (("link", self._run), ("updates", self._update), ("renewal", self._age))
-            if target != self._age or renew is not None
-        )
+            for name, target in (("link", self._run), ("updates", self._update))
+        ]
+        if papers is not None:
+            renewing = threading.Thread(
+                target=papers.run, args=(self._closing,), name="fleet-papers", daemon=True
+            )
+            self._threads.append(renewing)
 
     def start(self) -> None:
         """Begin: connect, report, and go on with updates where they were."""
@@ -120,6 +123,8 @@ class FleetDevice:
         self._updater.stop()
         self._nudged.set()
         self._link.wake()
+        if self._papers is not None:
+            self._papers.wake()
         self._desk.close(_STOP_S)
         for thread in self._threads:
             if thread.is_alive():
@@ -140,7 +145,8 @@ class FleetDevice:
             "events_waiting": len(self._box),
             "events_given_up": self._box.given_up,
             "refused": {str(code): count for code, count in self._telling.refused_counts.items()},
-            "trouble": list(self._trouble.values()),
+            "revoked": self._papers is not None and self._papers.revoked,
+            "trouble": self._troubles(),
         }
 
     def _run(self) -> None:
@@ -180,6 +186,8 @@ class FleetDevice:
             case Connected():
                 self._online = True
                 self._trouble.pop("link", None)
+                if self._papers is not None:
+                    self._papers.connected()
                 log.info("fleet: connected as %s/%s", self._mine.tenant, self._mine.device)
                 self._outbound.connected()
             case Lost():
@@ -187,6 +195,8 @@ class FleetDevice:
                     log.warning("fleet: %s", happened.reason)
                 self._online = False
                 self._trouble["link"] = happened.reason
+                if self._papers is not None:
+                    self._papers.lost()
                 self._outbound.lost()
             case _:
                 self._outbound.settled(happened)
@@ -232,7 +242,7 @@ class FleetDevice:
         except Exception as error:  # a report without it is better than none
             log.exception("fleet: no word on health")
             health = Health(trouble=(f"no word on health: {error}",))
-        trouble = (*self._trouble.values(), *health.trouble)[:_TROUBLE]
+        trouble = (*self._troubles(), *health.trouble)[:_TROUBLE]
         return health.model_copy(update={"trouble": trouble})
 
     def _update(self) -> None:
@@ -255,18 +265,9 @@ class FleetDevice:
             if wait_s:
                 self._nudged.wait(wait_s)
 
-    def _age(self) -> None:
-        """Have the certificate renewed until the end."""
-        wait_s = 0.0
-        while self._renew is not None and not self._closing.wait(wait_s):
-            wait_s = _RENEW_S * (0.9 + 0.2 * self._dice())
-            try:
-                if self._renew():
-                    log.info("fleet: the certificate was renewed")
-                self._trouble.pop("certificate", None)
-            except EdgeRuntimeError as error:
-                self._trouble["certificate"] = str(error)
-                log.warning("fleet: the certificate was not renewed: %s", error)
+    def _troubles(self) -> list[str]:
+        papers = self._papers.trouble if self._papers is not None else None
+        return [*([] if papers is None else [papers]), *self._trouble.values()]
 
     def _cancel(self, deployment: str) -> None:
         self._updater.cancel(deployment)

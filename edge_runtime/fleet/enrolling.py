@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from edge_runtime.atomic import cannot_write, new_file
-from edge_runtime.contract.enrolment import Enrol, Enrolled, Pem
+from edge_runtime.contract.enrolment import OWN_PATH, REVOKED, Enrol, Enrolled, Pem
 from edge_runtime.contract.errors import (
     ConfigError,
     EdgeRuntimeError,
@@ -29,6 +29,7 @@ from edge_runtime.contract.errors import (
 from edge_runtime.contract.task import Declared
 from edge_runtime.fleet import enrolment as files
 from edge_runtime.fleet.enrolment import Enrolment, load
+from edge_runtime.fleet.papers import RevokedError
 from edge_runtime.update.address import is_safe
 
 _TIMEOUT_S = 30.0
@@ -113,7 +114,7 @@ def enrol(manager: str, wish: Wish, folder: Path, *, ca_file: Path | None = None
     except ValidationError as error:
         wrong = error.errors(include_input=False)[0]
         raise ConfigError(f"enrolment: {wrong['loc'][0]}", got=wrong["msg"]) from error
-    enrolled = _ask(f"{manager}/v1/enrol", asked, ca_file=ca_file, bearer=None)
+    enrolled = _enrolled(f"{manager}/v1/enrol", asked, ca_file=ca_file, bearer=None)
     _check_certificate(enrolled, key)
     _write(folder / files.CERTIFICATE, enrolled.certificate, _PUBLIC)
     _write(folder / files.AUTHORITY, enrolled.authority, _PUBLIC)
@@ -143,7 +144,8 @@ def renew_if_due(enrolment: Enrolment, now: datetime) -> bool:
 
     Raises:
         ConfigError: The certificate or the key cannot be read.
-        RefusedError: The manager refuses: the device was revoked.
+        RevokedError: The device was revoked.
+        RefusedError: The manager refuses for another reason.
         RemoteError: The manager does not answer, or not as it should.
         StorageError: The new one cannot be written.
     """
@@ -153,7 +155,7 @@ def renew_if_due(enrolment: Enrolment, now: datetime) -> bool:
         return False
     key = _key(enrolment.key_file)
     asked = Renew(csr=_csr(key, enrolment.device))
-    answer = _ask(
+    answer = _enrolled(
         f"{enrolment.manager_url}/v1/renew", asked, ca_file=enrolment.ca_file, bearer=enrolment.device_token
     )
     _check_certificate(answer, key)
@@ -167,6 +169,43 @@ def renew_if_due(enrolment: Enrolment, now: datetime) -> bool:
     _write(enrolment.ca_file, answer.authority, _PUBLIC)
     _write(enrolment.cert_file, answer.certificate, _PUBLIC)
     return True
+
+
+def check_own(enrolment: Enrolment) -> None:
+    """Refuse an enrolment whose files are of different fleets or devices, as after a copy.
+
+    Raises:
+        ConfigError: They are.
+    """
+    subject = _certificate(_read(enrolment.cert_file), str(enrolment.cert_file)).subject
+    of = [
+        attribute.value
+        for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+        for attribute in subject.get_attributes_for_oid(oid)
+    ]
+    if of != [enrolment.tenant, enrolment.device]:
+        raise ConfigError(
+            f"enrolment {enrolment.folder}: {files.FILE}",
+            expected=f"what {files.CERTIFICATE} is for: {'/'.join(map(str, of)) or 'nobody'}",
+            got=f"{enrolment.tenant}/{enrolment.device}",
+            do="Put its own files back, or enrol this device again: edge-runtime enrol",
+        )
+
+
+def confirm(enrolment: Enrolment) -> None:
+    """Ask the manager whether a device is still one of its fleet.
+
+    Args:
+        enrolment: Whose.
+
+    Raises:
+        ConfigError: The manager's certificate is not trusted.
+        RevokedError: It is not.
+        RefusedError: The manager refuses for another reason.
+        RemoteError: The manager does not answer.
+    """
+    url = f"{enrolment.manager_url}{OWN_PATH}"
+    _ask(url, None, ca_file=enrolment.ca_file, bearer=enrolment.device_token)
 
 
 def _checked(manager: str) -> str:
@@ -220,7 +259,22 @@ def _csr(key: ec.EllipticCurvePrivateKey, name: str) -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _ask(url: str, question: Declared, *, ca_file: Path | None, bearer: str | None) -> Enrolled:
+def _enrolled(url: str, question: Declared, *, ca_file: Path | None, bearer: str | None) -> Enrolled:
+    body = _ask(url, question, ca_file=ca_file, bearer=bearer)
+    try:
+        return Enrolled.model_validate_json(body)
+    except ValidationError as error:
+        raise RemoteError(
+            f"{url}: the answer is none of a manager's",
+            retryable=False,
+            got=error.errors(include_input=False)[0]["msg"],
+            do="Check the address",
+        ) from error
+
+
+def _ask(url: str, question: Declared | None, *, ca_file: Path | None, bearer: str | None) -> bytes:
+    """Ask a manager, and give what it answers; without a question: GET."""
+    method, content = ("GET", b"") if question is None else ("POST", question.model_dump_json().encode())
     headers = {"content-type": "application/json"}
     if bearer is not None:
         headers["authorization"] = f"Bearer {bearer}"
@@ -231,7 +285,7 @@ def _ask(url: str, question: Declared, *, ca_file: Path | None, bearer: str | No
     try:
         with (
             httpx.Client(verify=context, timeout=_TIMEOUT_S) as client,
-            client.stream("POST", url, content=question.model_dump_json(), headers=headers) as response,
+            client.stream(method, url, content=content, headers=headers) as response,
         ):
             body = bytearray()
             for piece in response.iter_bytes():
@@ -243,15 +297,7 @@ def _ask(url: str, question: Declared, *, ca_file: Path | None, bearer: str | No
         raise _unreachable(url, error) from error
     if status != _OK:
         raise _refused(url, status, bytes(body))
-    try:
-        return Enrolled.model_validate_json(bytes(body))
-    except ValidationError as error:
-        raise RemoteError(
-            f"{url}: the answer is none of a manager's",
-            retryable=False,
-            got=error.errors(include_input=False)[0]["msg"],
-            do="Check the address",
-        ) from error
+    return bytes(body)
 
 
 def _unreachable(url: str, error: Exception) -> EdgeRuntimeError:
@@ -282,6 +328,8 @@ def _refused(url: str, status: int, body: bytes) -> EdgeRuntimeError:
     if status >= 500 or status == _TOO_MANY:
         return RemoteError(f"{url}: no answer now", retryable=True, got=message, do="Try again later")
     kind = UnauthorizedError if status == _UNAUTHORIZED else RefusedError
+    if code == REVOKED:
+        kind = RevokedError
     new = {name: part for name, part in parts.items() if part and part not in message}
     return kind(f"the manager refuses ({code or 'no reason'}): {message}", **new)
 

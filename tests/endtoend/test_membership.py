@@ -41,7 +41,7 @@ def test_a_fleet_that_nobody_can_reach_disturbs_no_camera(tmp_path: Path) -> Non
     folder = tmp_path / "fleet"
     (folder / "tuf").mkdir(parents=True)
     authority = Authority(tmp_path)
-    certificate, key = authority.issue("d1")
+    certificate, key = authority.issue("d1", organisation="acme")
     for name, source in ((CERTIFICATE, certificate), (KEY, key), (AUTHORITY, authority.file)):
         (folder / name).write_bytes(source.read_bytes())
     (folder / TUF_ROOT).write_text("{}")
@@ -128,6 +128,7 @@ def test_commands_are_done_by_the_agent(store: Store) -> None:
     health = hands.health()
     assert (health.cameras, health.cameras_online, health.errors_per_s) == (2, 2, 0.0)
     assert health.disk_free_bytes > 0
+    assert health.fps_asked == 10.0  # of two cameras
     log = logging.getLogger("edge_runtime")
     before = log.level
     hands.set_log_level("debug", 3600)

@@ -25,11 +25,11 @@ class Authority:
         own = self._sign(self._name, self._key.public_key(), authority=True)
         self.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
+    def issue(self, name: str, *, organisation: str | None = None) -> tuple[Path, Path]:
         """Issue a certificate for 127.0.0.1; give it and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate, secret = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        signed = self._sign(_name(name), key.public_key(), authority=False)
+        signed = self._sign(_name(name, organisation), key.public_key(), authority=False)
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         secret.write_bytes(
             key.private_bytes(
@@ -71,5 +71,6 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
 
-def _name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _name(name: str, organisation: str | None = None) -> x509.Name:
+    parts = {NameOID.ORGANIZATION_NAME: organisation, NameOID.COMMON_NAME: name}
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts.items() if text is not None])

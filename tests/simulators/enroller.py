@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_fallback.fleet.api.authority import Authority, make_authority
-from edge_runtime.contract.enrolment import Broker, Enrol, Enrolled
+from edge_runtime.contract.enrolment import OWN_PATH, REVOKED, Broker, Enrol, Enrolled
 from edge_runtime.fleet.enrolling import Renew
 
 TOKEN = "one-time-token-0123456789"
@@ -48,12 +48,14 @@ class Enroller:
         return context
 
     def answer(self, path: str, body: bytes, bearer: str | None) -> tuple[int, bytes]:
-        self.asked.append((path, json.loads(body)))
+        self.asked.append((path, json.loads(body or b"{}")))
         if self.says is not None:
             return self.says
-        if path == "/v1/renew":
+        if path in {"/v1/renew", OWN_PATH}:
             if self.revoked or bearer != f"Bearer {DEVICE_TOKEN}":
-                return refusal(401, "revoked")
+                return refusal(401, REVOKED)
+            if path == OWN_PATH:
+                return 200, b"{}"
             return 200, self._signed(Renew.model_validate_json(body).csr, "d1")
         question = Enrol.model_validate_json(body)
         if question.token != TOKEN:
@@ -94,12 +96,15 @@ def enrolling(folder: Path, *, host: str = "127.0.0.1", from_s: float | None = N
 
     class Door(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, answer = enroller.answer(self.path, body, self.headers.get("authorization"))
             self.send_response(status)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, the name is the base's
             pass

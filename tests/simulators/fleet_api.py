@@ -52,6 +52,7 @@ class NotingOperator:
 
     connected: bool = True
     nudges: int = 0
+    expelled: list[tuple[str, bool]] = field(default_factory=list[tuple[str, bool]])
     commands: list[tuple[str, Command]] = field(default_factory=list[tuple[str, Command]])
     answers: dict[str, Reply] = field(default_factory=dict[str, Reply])
     watches: Watches = field(default_factory=Watches)
@@ -65,6 +66,9 @@ class NotingOperator:
         if device not in self.answers:
             raise DeadlineError(f"device {device}", got=f"no answer in {timeout_s:g} s")
         return self.answers[device].model_copy(update={"id": command.id})
+
+    def expel(self, device: str, *, forget: bool) -> None:
+        self.expelled.append((device, forget))
 
     def watch(self) -> Watch:
         self.opened.append(self.watches.new())

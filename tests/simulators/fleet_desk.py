@@ -6,7 +6,7 @@ that are online; retained messages wait for the others. `Notary` signs ways back
 
 import itertools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from cloud_fallback.fleet.bus import Heard, Post
 from cloud_fallback.fleet.database import deployments, devices, releases
@@ -48,6 +48,7 @@ class MemoryBus:
         self.connected = True
         self.retained: dict[str, bytes] = {}
         self.sent: list[Post] = []
+        self.expelled: list[tuple[str, ...]] = []
         self.deliver: Callable[[Post], None] | None = None
 
     def start(self, hear: Callable[[Heard], None], joined: Callable[[], None]) -> None:
@@ -65,6 +66,11 @@ class MemoryBus:
 
     def settle(self, heard: Iterable[Heard]) -> None:
         pass
+
+    def expel(self, clients: Sequence[str], forget: Sequence[str]) -> None:
+        self.expelled.append(tuple(clients))
+        for topic in forget:
+            self.retained.pop(topic, None)
 
     def close(self) -> None:
         self.connected = False
@@ -91,7 +97,7 @@ class Desk:
         seed: int = 0,
     ) -> None:
         self.database = database
-        self.now_s = START_S
+        self.now_s: float = START_S
         self.manner, self.pace = manner, pace
         self.dice = random.Random(seed)
         self.bus = MemoryBus()
@@ -215,8 +221,8 @@ class Desk:
                 self.disconnect(name)
 
     def _deliver(self, post: Post) -> None:
-        _, _, kind, name, channel = post.topic.split("/")
-        if kind == "d" and channel == "desired" and name in self.online:
+        _, _, kind, name, *channel = post.topic.split("/")
+        if kind == "d" and channel == ["desired"] and name in self.online:
             self._hand_over(name, post.topic, post.payload)
 
     def _hand_over(self, name: str, topic: str, payload: bytes) -> None:

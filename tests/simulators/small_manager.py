@@ -34,6 +34,7 @@ class SmallManager:
         self.breaks_after = False
         self.before_sign_off: Callable[[], None] = lambda: None
         self.highest_ever = 0
+        self.gone: frozenset[str] = frozenset()
 
     def _call(self, name: str, work: Callable[[], object]) -> None:
         self.calls.append(name)
@@ -74,6 +75,9 @@ class SmallManager:
 
         self._call(f"announce {target}", keep)
 
+    def withdrawn(self, kind: str, name: str) -> frozenset[str]:
+        return self.gone
+
     def highest(self, kind: str, name: str) -> int:
         places = [place_of(target) for target in self.released]
         mine = [each.counter for each in places if each and (each.kind, each.name) == (kind, name)]
@@ -97,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(self.manager.artifacts.get(path))
         else:
             found = [place_of(target) for target in self.manager.released]
-            rows = [{"kind": each.kind, "counter": each.counter} for each in found if each]
+            rows = [
+                {"kind": each.kind, "counter": each.counter, "version": each.version}
+                for each in found
+                if each
+            ]
             self._answer(json.dumps({"releases": rows}).encode())
 
     def do_PUT(self) -> None:

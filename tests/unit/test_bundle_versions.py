@@ -10,12 +10,13 @@ import pytest
 
 from converters.bundle.sign import make_keys, sign
 from edge_runtime.bundle import shipped_bundle
-from edge_runtime.contract.errors import BundleError, EngineError
+from edge_runtime.contract.errors import BundleError, ConfigError, EngineError
 from edge_runtime.contract.fleet import Kind
 from edge_runtime.contract.task import TensorsSpec
 from edge_runtime.runtime.bundles import Bundles, bundles_of
 from edge_runtime.runtime.runtime import Runtime
 from edge_runtime.settings import ModelSettings, SettingsError, load_settings
+from edge_runtime.settings.load import load_with
 from edge_runtime.update.record import Version
 from edge_runtime.update.slots import Slots
 from tests.simulators.served_bundles import bundle, scaling
@@ -84,6 +85,24 @@ def test_a_version_and_labels_stand_in_and_damage_does_not(folder: Path) -> None
     assert now(folder) == ("2.0.0", own), "they do not fit"
     (place / "model.onnx").write_bytes(b"the disk was here")
     assert now(folder) == ("1.0.0", own)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SENT + "site: mine\n", r"the fleet's settings:\d+: site: is the device's own"),
+        (SENT + "nonsense: 1\n", r"the fleet's settings:\d+: nonsense: unknown key"),
+        ("models: [\n", r"the fleet's settings:\d+: not YAML"),
+        ("- one\n", r"the fleet's settings:1: expected a mapping"),
+    ],
+)
+def test_settings_of_a_fleet_are_called_so_and_not_by_the_devices_path(
+    folder: Path, text: str, said: str
+) -> None:
+    sent = written(folder / "s", "store.yaml", text) / "store.yaml"
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_with(folder / "store.yaml", sent)
+    assert str(sent) not in str(caught.value)
 
 
 def test_settings_of_a_fleet_leave_the_device_its_own_blocks(folder: Path) -> None:

@@ -124,9 +124,13 @@ def test_a_device_renews_with_its_token_until_it_is_revoked(site: Site) -> None:
     assert again.status_code == 200 and again.json()["device_token"] == kept["device_token"]
     assert again.json()["certificate"] != kept["certificate"]
     assert device.get("/v1/devices").status_code == 403
+    assert device.get("/v1/device").json() == {"tenant": "acme", "device": "till-7"}
+    assert site.operator.expelled == []
     assert site.client("admin").delete("/v1/devices/till-7").status_code == 204
     refused = device.post("/v1/renew", json={"v": 1, "csr": csr_for(key=key)})
-    assert (refused.status_code, error_of(refused)["code"]) == (401, "unauthorized")
+    assert (refused.status_code, error_of(refused)["code"]) == (401, "device-revoked")
+    assert error_of(device.get("/v1/device"))["code"] == "device-revoked"
+    assert site.operator.expelled == [("till-7", True)]
     serial = x509.load_pem_x509_certificate(again.json()["certificate"].encode()).serial_number
     listed = x509.load_pem_x509_crl(site.settings.authority.revoked.read_bytes())
     assert listed.get_revoked_certificate_by_serial_number(serial) is not None

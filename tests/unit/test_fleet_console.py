@@ -283,6 +283,25 @@ def test_what_is_no_picture_is_not_shown(post: Callable[..., Any], fleet: Fleet)
     assert "data:image" not in page and "<script>" not in page and "sent no picture" in page
 
 
+def test_devices_that_another_rollout_holds_are_shown_with_it(operator: TestClient, fleet: Fleet) -> None:
+    page = operator.get("/console/deployments/detector-1.5.0").text
+    assert 'id="held-' not in page
+    fleet.rollouts["detector-1.5.0"] = rollout(held=1)
+    page = operator.get("/console/deployments/detector-1.5.0").text
+    assert 'id="held-store-001"' in page
+    assert "it has, or may have, detector 1.5.0 of detector-1.5.0, which is newer" in page
+
+
+def test_a_withdrawn_release_is_said_to_be_and_not_offered(operator: TestClient, fleet: Fleet) -> None:
+    target = "model/detector/5-1.5.0.zip"
+    assert f'value="{target}"' in operator.get("/console/new").text
+    fleet.withdrawn = {"1.5.0"}
+    page = operator.get("/console/releases").text
+    assert "withdrawn" in page and "by berta: it counts twice" in page
+    assert "Roll out detector 1.5.0" not in page and "Roll out detector 1.4.0" in page
+    assert f'value="{target}"' not in operator.get("/console/new").text
+
+
 def test_a_log_that_was_changed_is_shown(operator: TestClient, fleet: Fleet) -> None:
     assert "chain verified" in operator.get("/console/audit").text
     fleet.broken_at = 2

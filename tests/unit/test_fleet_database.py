@@ -50,7 +50,7 @@ def release(version: str, counter: int) -> ReleaseView:
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
-    assert migrate(database) == "0001"
+    assert migrate(database) == "0002"
     with database.begin() as tx:
         assert compare_metadata(MigrationContext.configure(tx), tables.metadata) == []
 
@@ -58,7 +58,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) 
 def test_a_newer_database_is_refused(database: Database) -> None:
     with database.begin() as tx:
         tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ConfigError, match=r"revision 0001 or older, got 9999.*newer edge-runtime"):
+    with pytest.raises(ConfigError, match=r"revision 0002 or older, got 9999.*newer edge-runtime"):
         migrate(database)
 
 

@@ -25,8 +25,9 @@ from edge_runtime.contract.errors import (
     StorageError,
 )
 from edge_runtime.fleet.assemble import link_options
-from edge_runtime.fleet.enrolling import Wish, enrol, renew_if_due
+from edge_runtime.fleet.enrolling import Wish, check_own, confirm, enrol, renew_if_due
 from edge_runtime.fleet.enrolment import load
+from edge_runtime.fleet.papers import RevokedError
 from tests.simulators.enroller import DEVICE_TOKEN, TOKEN, Enroller, enrolling, refusal
 
 WISH = Wish(TOKEN, "d1", "store-pc-cpu", "1.0", "Europe/Berlin")
@@ -202,6 +203,36 @@ def test_a_broker_elsewhere_has_tls(manager: Enroller, tmp_path: Path) -> None:
     file.write_text(json.dumps(document))
     with pytest.raises(ConfigError, match="TLS"):
         link_options(load(tmp_path / "fleet"))
+
+
+@pytest.mark.parametrize("change", [{"tenant": "other"}, {"device": "d2"}])
+def test_an_enrolment_of_another_fleet_is_refused(
+    manager: Enroller, tmp_path: Path, change: dict[str, str]
+) -> None:
+    found, _ = enrol(manager.url, WISH, tmp_path / "fleet", ca_file=manager.ca)
+    check_own(found)
+    file = tmp_path / "fleet" / "enrolment.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(
+        ConfigError, match=r"enrolment\.json: expected what device\.crt is for: acme/"
+    ) as caught:
+        check_own(load(tmp_path / "fleet"))
+    assert "Enrol" in str(caught.value) or "enrol this device again" in str(caught.value)
+
+
+def test_the_manager_says_whether_a_device_is_still_one_of_its_fleet(
+    manager: Enroller, tmp_path: Path
+) -> None:
+    found, _ = enrol(manager.url, WISH, tmp_path / "fleet", ca_file=manager.ca)
+    confirm(found)
+    manager.revoked = True
+    with pytest.raises(RevokedError, match="device-revoked"):
+        confirm(found)
+    with pytest.raises(RevokedError):
+        renew_if_due(found, NOW + timedelta(days=25))
+    manager.says = (500, b"")
+    with pytest.raises(RemoteError):
+        confirm(found)
 
 
 def test_a_certificate_is_renewed_before_it_ends(manager: Enroller, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_commands_are_answered(sqlite: Database) -> None:
     command = Command(id="c1", name="report")
     assert made.operator.command("d00", command, 5.0).result == {"fps": 20}
     made.bus.deliver = None
-    with pytest.raises(DeadlineError, match="report to d00"):
+    with pytest.raises(DeadlineError, match=r"report to d00.*See whether the device is online"):
         made.operator.command("d00", command, 0.01)
     made.bus.connected = False
     with pytest.raises(RemoteError, match="no broker"):
@@ -231,6 +231,23 @@ def test_its_thread_begins_goes_on_after_failures_and_ends(sqlite: Database) -> 
     made.operator.close()
     with sqlite.read() as tx:
         assert devices.must_find(tx, "d00").have == (Have(name="detector"),)
+
+
+def test_a_new_leader_and_a_new_connection_ask_everybody_to_report(sqlite: Database) -> None:
+    made = desk(sqlite, NAMES[:2])
+    notice = f"v1/{TENANT}/all/notice"
+
+    def asked() -> int:
+        return sum(each.topic == notice for each in made.bus.sent)
+
+    made.run(10)
+    assert asked() == 1
+    made.replace_manager()
+    made.run(10)
+    assert asked() == 2
+    made.operator._join()  # the broker is there again
+    made.run(10)
+    assert asked() == 3
 
 
 def test_what_is_subscribed_to() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cloud_fallback.fleet import wellness
 from cloud_fallback.fleet.bus import Heard
 from cloud_fallback.fleet.database import devices
 from cloud_fallback.fleet.simulation.behaviour import Manner
-from edge_runtime.contract.fleet import Have, Reported
+from edge_runtime.contract.fleet import Have, Health, Reported
 from edge_runtime.contract.update import State
 from edge_runtime.fleet.parsing import encode
 from tests.simulators.fleet_desk import TENANT, Desk
@@ -45,6 +46,28 @@ def say(made: Desk, fps: float, after_s: float, *, state: State = State.COMMITTE
     )  # fmt: skip
     made.mail.append(Heard(f"v1/{TENANT}/d/{DEVICE}/reported", encode(report)))
     made.step()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_worse"),
+    [
+        (Health(fps=20), Health(fps=10), True),
+        (Health(fps=20, fps_asked=20), Health(fps=9.9, fps_asked=10), False),  # as the settings want it
+        (Health(fps=20, fps_asked=20), Health(fps=6, fps_asked=10), True),
+        (Health(fps=8, fps_asked=20), Health(fps=4, fps_asked=10), False),  # it never reached what was asked
+        (Health(fps=10, fps_asked=10), Health(fps=12, fps_asked=25), False),  # more was asked than it can do
+        (Health(fps=10, fps_asked=10), Health(fps=6, fps_asked=25), True),
+        (Health(fps=30), Health(fps=5, fps_asked=5), False),
+        (Health(fps=30), Health(fps=3, fps_asked=5), True),
+        (Health(fps=20, cameras=2, cameras_online=2), Health(fps=10, cameras=1, cameras_online=1), False),
+        (Health(fps=10, fps_asked=10), Health(fps=9, fps_asked=0), False),
+        (Health(fps=10, fps_asked=0), Health(fps=2, fps_asked=0), True),
+    ],
+)
+def test_pictures_a_second_are_held_against_what_is_asked_for(
+    before: Health, after: Health, is_worse: bool
+) -> None:
+    assert (wellness.worse(before, after) is not None) is is_worse
 
 
 def failed(made: Desk) -> int:

@@ -88,9 +88,21 @@ def make_app(manager: Manager, attach: Callable[[FastAPI], None] | None = None) 
     if attach is not None:
         attach(app)
     problems.install(app)
+    _build_routes(app)
     app.add_middleware(Bounds)
     app.add_middleware(Counted, metrics=manager.metrics)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have what routes take and give worked out now.
+
+    The framework does it for the first request that looks at a route, and turns warnings off for that moment,
+    for the whole process: of two applications, or threads, one then sees the warnings of the other.
+    """
+    nowhere: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nowhere)
 
 
 class Counted:

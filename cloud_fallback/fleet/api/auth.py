@@ -17,6 +17,7 @@ from fastapi import Depends, Request
 from cloud_fallback.fleet.api.attempts import Attempts
 from cloud_fallback.fleet.database import devices, people
 from cloud_fallback.fleet.database.connection import Database
+from cloud_fallback.fleet.refusals import RevokedError
 from cloud_fallback.fleet.views import Role, TokenView
 from edge_runtime.contract.errors import RefusedError, UnauthorizedError
 
@@ -76,15 +77,19 @@ class Gate:
             address: Where the request comes from.
 
         Raises:
+            RevokedError: A device's that was taken out of the fleet.
             UnauthorizedError: Nobody's.
             QuotaError: Nobody's, and too many such came from there.
         """
         if secret.startswith(DEVICE):
             digest = digest_of(secret)
             with self._database.read() as tx:
-                name = devices.of_token(tx, digest)
+                name, revoked = devices.of_token(tx, digest), devices.revoked_of_token(tx, digest)
             if name is not None:
                 return Caller(name, None, digest)
+            if revoked is not None:
+                self.failed(address)
+                raise RevokedError(revoked)
         elif (view := self.token(secret)) is not None:
             return Caller(view.name, view.role, digest_of(secret))
         self.failed(address)

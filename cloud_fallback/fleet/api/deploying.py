@@ -52,6 +52,7 @@ class MemberQuery(Declared):
     """Which devices of a deployment, and from where on."""
 
     standing: Standing | None = None
+    held: bool = Field(default=False, description="only those that another rollout has")
     after: str = Field(default="", max_length=64)
     limit: int = Field(default=100, ge=1, le=1000)
 
@@ -98,7 +99,7 @@ def list_members(
     """List the devices of a deployment and how they stand."""
     with here.database.read() as tx:
         deployments.must_find(tx, id)
-        found = deployments.devices_of(tx, id, query.standing, query.after, query.limit + 1)
+        found = deployments.devices_of(tx, id, query.standing, query.after, query.limit + 1, held=query.held)
     page = found[: query.limit]
     more = len(found) > query.limit
     return MemberPage(devices=tuple(page), next=page[-1].device if more else None)

@@ -15,7 +15,7 @@ from cloud_fallback.fleet.api.authority import Signed, key_digest, request_key
 from cloud_fallback.fleet.api.manager import Here, Manager
 from cloud_fallback.fleet.database import audit, devices, enrolments
 from cloud_fallback.fleet.views import EnrolmentNew
-from edge_runtime.contract.enrolment import Broker, Enrol, Enrolled, Pem
+from edge_runtime.contract.enrolment import OWN_PATH, Broker, Enrol, Enrolled, Pem
 from edge_runtime.contract.errors import ConfigError, InputError, UnauthorizedError
 from edge_runtime.contract.fleet import Time
 from edge_runtime.contract.task import Declared
@@ -37,6 +37,19 @@ class Renew(Declared):
     csr: Pem
 
 
+class Own(Declared):
+    """Which device asks."""
+
+    tenant: str
+    device: str
+
+
+@router.get(OWN_PATH)
+def show_own(here: Here, caller: auth.Device) -> Own:
+    """Tell a device that it is one of the fleet; one that was revoked is told that instead."""
+    return Own(tenant=here.settings.tenant, device=caller.name)
+
+
 @router.post("/v1/enrolments", status_code=201)
 def make_enrolment(body: EnrolmentNew, here: Here, caller: auth.Operator) -> EnrolmentMade:
     """Make a one-time token for a device to come."""
@@ -54,12 +67,13 @@ def enrol(body: Enrol, request: Request, here: Here) -> Enrolled:
     key_sha256 = key_digest(request_key(body.csr))
     secret = auth.new_secret(auth.DEVICE)
     try:
-        signed, device, again = _take_in(here, body, key_sha256, secret)
+        signed, device, replaced = _take_in(here, body, key_sha256, secret)
     except UnauthorizedError:
         here.gate.failed(auth.address_of(request))
         raise
-    if again:  # the certificate that it had counts no longer
+    if replaced:  # the certificate that it had counts no longer
         here.publish_revoked()
+        here.operator.expel(device, forget=False)
     here.operator.nudge()
     return _enrolled(here, device, signed, secret)
 
@@ -103,11 +117,10 @@ def _take_in(here: Manager, body: Enrol, key_sha256: str, secret: str) -> tuple[
             labels=invited.labels,
             groups=invited.groups,
         )
-        again = invited.again or invited.named
-        devices.enrol(tx, new, now_s, again=again)
+        replaced = devices.enrol(tx, new, now_s, again=invited.again or invited.named)
         detail = f"profile {body.profile}, certificate {signed.serial}, token by {invited.by}"
         audit.write(tx, invited.device, "device.enrol", invited.device, detail, now_s)
-    return signed, invited.device, again
+    return signed, invited.device, replaced
 
 
 def _enrolled(here: Manager, device: str, signed: Signed, secret: str) -> Enrolled:

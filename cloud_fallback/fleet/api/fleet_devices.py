@@ -87,13 +87,14 @@ def change_device(name: Name, body: DevicePatch, here: Here, caller: auth.Operat
 
 @router.delete("/v1/devices/{name}", status_code=204)
 def revoke_device(name: Name, here: Here, caller: auth.Admin) -> None:
-    """Take a device out of the fleet: its token is refused at once, its certificate goes on the list."""
+    """Take a device out of the fleet: token refused, certificate on the list, session at the broker ended."""
     now_s = here.now_s()
     with here.database.begin() as tx:
         devices.must_find(tx, name)
         if devices.revoke(tx, name, now_s):
             audit.write(tx, caller.name, "device.revoke", name, "token and certificate", now_s)
     here.publish_revoked()
+    here.operator.expel(name, forget=True)
     here.operator.nudge()
 
 

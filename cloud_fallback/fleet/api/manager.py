@@ -37,6 +37,10 @@ class Operating(Protocol):
         """
         ...
 
+    def expel(self, device: str, *, forget: bool) -> None:
+        """End a device's session at the broker."""
+        ...
+
     def watch(self) -> Watch:
         """Give changes from now on; close it."""
         ...

@@ -14,10 +14,10 @@ from pydantic import Field
 from cloud_fallback.fleet import moments
 from cloud_fallback.fleet.api import auth
 from cloud_fallback.fleet.api.manager import Here, Manager
-from cloud_fallback.fleet.database import audit, releases
+from cloud_fallback.fleet.database import audit, deployments, devices, releases
 from cloud_fallback.fleet.refusals import ConflictError, NotThereError
 from cloud_fallback.fleet.trust.state import TargetInfo
-from cloud_fallback.fleet.views import ReleaseNew, ReleaseView
+from cloud_fallback.fleet.views import ReleaseNew, ReleaseView, WithdrawalNew, WithdrawalView
 from edge_runtime.contract.errors import InputError
 from edge_runtime.contract.task import Declared
 from edge_runtime.contract.trust import Release, place_of
@@ -128,6 +128,24 @@ def publish(body: ReleaseNew, here: Here, caller: auth.Operator) -> ReleaseView:
             audit.write(tx, caller.name, "release.publish", body.target, detail, now_s)
     here.operator.nudge()
     return made
+
+
+@router.post("/v1/releases/withdraw")
+def withdraw_release(body: WithdrawalNew, here: Here, caller: auth.Operator) -> WithdrawalView:
+    """Have a version rolled out no more: its rollouts halt, and there will be no new one. Again is fine."""
+    now_s = here.now_s()
+    reason = f"{body.name} {body.version} was withdrawn{f': {body.reason}' if body.reason else ''}"
+    with here.database.begin() as tx:
+        new = releases.withdraw(tx, body.kind, body.name, body.version, caller.name, body.reason, now_s)
+        release = releases.must_find(tx, body.kind, body.name, body.version)
+        halted = deployments.halt_all(tx, release, reason=reason, who=caller.name, now_s=now_s)
+        if new:
+            audit.write(tx, caller.name, "release.withdraw", release.target, body.reason, now_s)
+        for each in halted:
+            audit.write(tx, caller.name, "deployment.halt", each, reason, now_s)
+        having = devices.having(tx, release)
+    here.operator.nudge()
+    return WithdrawalView(release=release, halted=tuple(halted), devices=having)
 
 
 def _accept(here: Manager, role: str, body: bytes, who: str) -> int:

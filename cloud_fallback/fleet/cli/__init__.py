@@ -22,6 +22,7 @@ from cloud_fallback.fleet.cli.manager import manager
 from cloud_fallback.fleet.cli.publish import publish
 from cloud_fallback.fleet.cli.tokens import tokens
 from cloud_fallback.fleet.cli.watch import watch
+from cloud_fallback.fleet.cli.withdraw import withdraw
 
 app = typer.Typer(
     help="Manage a fleet: enrol devices, publish versions, roll them out.", no_args_is_help=True
@@ -37,6 +38,7 @@ _GROUPS = {
     },
     "Versions and rollouts": {
         "publish": publish,
+        "withdraw": withdraw,
         "releases": releases,
         "deploy": deploy,
         "status": status,

@@ -245,7 +245,8 @@ class Manager:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise DeadlineError(f"{self.url} does not answer", got=str(error) or None) from error
+            do = "See whether the manager is up: GET /readyz"
+            raise DeadlineError(f"{self.url} does not answer", got=str(error) or None, do=do) from error
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             do = (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cloud_fallback.fleet.views import DeploymentView, MemberView, ReleaseView
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Of the deployment.", show_default=False)]
+_HELD = 20
+"""Devices that are listed though they only wait; how many there are is said, too."""
 Reason = Annotated[str, typer.Option("--reason", "-m", help="For the audit log and whoever reads it.")]
 STYLES = {
     "completed": "green",
@@ -102,7 +104,7 @@ def deploy(
         duration_s, share = quantities.duration_s, quantities.share
         new = DeploymentNew(
             id=id_,
-            kind=_one_of("--kind", kind),
+            kind=one_of("--kind", kind),
             name=name,
             version=version or _newest(fleet, kind, name),
             selector=str(parse(to)),
@@ -142,15 +144,22 @@ def deploy(
 def _newest(fleet: "Manager", kind: str, name: str) -> str:
     from cloud_fallback.fleet.cli.answers import Releases
 
-    found = [each for each in fleet.get("/v1/releases", Releases, name=name).releases if each.kind == kind]
+    listed = fleet.get("/v1/releases", Releases, name=name).releases
+    found = [each for each in listed if each.kind == kind and each.withdrawn_at is None]
     if not found:
         raise InputError(
-            f"{kind} {name}: no version is published", do="`edge-runtime fleet publish` it first"
+            f"{kind} {name}: no version is published that was not withdrawn",
+            do="`edge-runtime fleet publish` it first",
         )
     return max(found, key=lambda each: each.counter).version
 
 
-def _one_of(option: str, text: str) -> Literal["model", "settings", "labels"]:
+def one_of(option: str, text: str) -> Literal["model", "settings", "labels"]:
+    """Take a kind from an option.
+
+    Raises:
+        ConfigError: It is none.
+    """
     match text:
         case "model" | "settings" | "labels":
             return text
@@ -176,7 +185,7 @@ def status(
     ca: Ca = None,
     as_json: Json = False,
 ) -> None:
-    """Show how rollouts stand; of one: each wave, and the devices that failed and why."""
+    """Show how rollouts stand; of one: each wave, the devices that failed or are held, and why."""
     with asking(manager, token, ca, as_json=as_json) as fleet:
         from cloud_fallback.fleet.cli.answers import Deployments
 
@@ -205,6 +214,8 @@ def _one(fleet: "Manager", id_: str, standing: str | None) -> "tuple[DeploymentV
     for each in asked:
         wanted = None if each == "any" else each
         members += fleet.get(f"{path}/devices", Members, standing=wanted, limit=100).devices
+    if standing is None and one.held:
+        members += fleet.get(f"{path}/devices", Members, held="true", limit=_HELD).devices
     return one, members
 
 
@@ -268,7 +279,8 @@ def show_deployments(listed: "Sequence[DeploymentView]", screen: "Console") -> N
         table.add_column(heading, overflow="fold")
     for each in listed:
         wave = f"{each.wave + 1} of {len(each.waves)}"
-        cells = (wave, str(each.reached), str(each.failed), each.deployment.selector, each.reason or "")
+        why = each.reason or (_held_text(each.held) if each.held else "")
+        cells = (wave, str(each.reached), str(each.failed), each.deployment.selector, why)
         release = f"{each.deployment.bundle} {each.release}"
         phase = Text(each.phase.value, STYLES.get(each.phase, ""))
         table.add_row(Text(each.deployment.id), Text(release), phase, *map(Text, cells))
@@ -280,9 +292,14 @@ def show_deployment(one: "DeploymentView", members: "Sequence[MemberView]", scre
     screen.print(deployment_table(one))
     for each in members:
         away = "" if each.online else " (offline)"
+        why = " ".join(filter(None, (each.detail, each.held)))
         screen.print(
-            f"  {each.device}{away}: {each.standing} since {shortly(each.since)}  {each.detail}", markup=False
+            f"  {each.device}{away}: {each.standing} since {shortly(each.since)}  {why}", markup=False
         )
+
+
+def _held_text(count: int) -> str:
+    return f"{count} device{'' if count == 1 else 's'} held by other rollouts"
 
 
 def deployment_table(one: "DeploymentView") -> Group:
@@ -301,6 +318,8 @@ def deployment_table(one: "DeploymentView") -> Group:
     for place, wave in enumerate(one.waves):
         mark = "▸" if place == one.wave else " "
         notes = [f"{count} {standing}" for standing, count in wave.standings.items()]
+        if wave.held:
+            notes.append(f"{wave.held} of them held by other rollouts")
         if wave.needs_approval and place > one.wave:
             notes.append("needs approval")
         table.add_row(f"{mark} {place + 1}", percent(wave.share), str(wave.devices), Text(", ".join(notes)))
@@ -312,9 +331,10 @@ def show_releases(listed: "Sequence[ReleaseView]", screen: "Console") -> None:
     from cloud_fallback.fleet.quantities import size_in_words
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "version", "kind", "size", "patches", "published", "by"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "by")
+    for heading in ("name", "version", "kind", "size", "patches", "published", "by", ""):
+        table.add_column(heading, overflow="fold", no_wrap=heading not in {"by", ""})
     for each in listed:
         cells = (each.name, each.version, each.kind, size_in_words(each.size_bytes), str(len(each.deltas)))
-        table.add_row(*map(Text, (*cells, shortly(each.published_at)[:16], each.published_by)))
+        gone = "" if each.withdrawn_at is None else f"withdrawn by {each.withdrawn_by}"
+        table.add_row(*map(Text, (*cells, shortly(each.published_at)[:16], each.published_by, gone)))
     screen.print(table if listed else "Nothing is published yet.")

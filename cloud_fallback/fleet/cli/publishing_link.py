@@ -19,6 +19,7 @@ from edge_runtime.contract.update import Failure
 _TIMEOUT = httpx.Timeout(30.0, read=300.0, write=300.0)
 """A manager puts gigabytes in their place before it answers."""
 _BLOCK_BYTES = 1 << 20
+_MOST = 1000
 _QUICKER = frozenset({Failure.METADATA_REPLAY.value, Failure.DOWNGRADE.value})
 
 
@@ -30,13 +31,15 @@ class _Problem(BaseModel):
     error: _Error = _Error()
 
 
-class _Counted(BaseModel):
+class _Listed(BaseModel):
     kind: Kind
     counter: int
+    version: str
+    withdrawn_at: str | None = None
 
 
 class _Releases(BaseModel):
-    releases: tuple[_Counted, ...]
+    releases: tuple[_Listed, ...]
 
 
 class HttpManager:
@@ -112,17 +115,25 @@ class HttpManager:
 
     def highest(self, kind: Kind, name: str) -> int:
         """As the port says."""
+        return max((each.counter for each in self._listed(kind, name)), default=0)
+
+    def withdrawn(self, kind: Kind, name: str) -> frozenset[str]:
+        """As the port says."""
+        return frozenset(each.version for each in self._listed(kind, name) if each.withdrawn_at is not None)
+
+    def _listed(self, kind: Kind, name: str) -> list[_Listed]:
         with self._speaking():
-            reply = self._client.get("/v1/releases", params={"name": name})
+            reply = self._client.get("/v1/releases", params={"name": name, "limit": _MOST})
         found = _Releases.model_validate_json(_good(reply).content).releases
-        return max((each.counter for each in found if each.kind == kind), default=0)
+        return [each for each in found if each.kind == kind]
 
     @contextmanager
     def _speaking(self) -> Generator[None]:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise DeadlineError(f"{self.url} does not answer", got=str(error) or None) from error
+            do = "See whether the manager is up: GET /readyz; then publish again"
+            raise DeadlineError(f"{self.url} does not answer", got=str(error) or None, do=do) from error
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             raise RemoteError(f"{self.url} cannot be reached", retryable=True, got=why) from error

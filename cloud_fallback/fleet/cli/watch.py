@@ -100,6 +100,8 @@ def line(one: "DeploymentView") -> str:
     well = sum(wave.standings.get("succeeded", 0) for wave in one.waves)
     wave = f"wave {one.wave + 1}/{len(one.waves)}" if one.wave >= 0 else "no wave yet"
     counts = f"{one.reached}/{total} reached, {well} well, {one.failed} failed"
+    if one.held:
+        counts += f", {one.held} held by other rollouts"
     return f"{one.deployment.id}: {one.phase.value}, {wave}, {counts}" + (
         f" – {one.reason}" if one.reason else ""
     )

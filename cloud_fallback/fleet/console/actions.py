@@ -153,7 +153,7 @@ def _deployment(visit: Visit, values: dict[str, str]) -> DeploymentNew:
 
 def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     status = 400 if problem else 200
-    releases = visit.data.releases()
+    releases = [each for each in visit.data.releases() if each.withdrawn_at is None]
     return visit.page("new.html", "deployments", status, values=values, problem=problem, releases=releases)
 
 

@@ -111,6 +111,11 @@ class ManagerData:
         with self._here.database.read() as tx:
             return deployments.devices_of(tx, id_, standing, "", limit)
 
+    def held(self, id_: str, limit: int) -> Sequence[MemberView]:
+        """List those that another rollout has; see `ConsoleData`."""
+        with self._here.database.read() as tx:
+            return deployments.devices_of(tx, id_, None, "", limit, held=True)
+
     def releases(self) -> Sequence[ReleaseView]:
         """List what is published, the newest first."""
         with self._here.database.read() as tx:

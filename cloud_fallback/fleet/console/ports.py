@@ -103,6 +103,10 @@ class ConsoleData(Protocol):
         """List the devices of a deployment, by name."""
         ...
 
+    def held(self, id_: str, limit: int) -> Sequence[MemberView]:
+        """List the devices of a deployment that wait because another rollout has them, by name."""
+        ...
+
     def releases(self) -> Sequence[ReleaseView]:
         """List what is published, the newest first."""
         ...

@@ -9,19 +9,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cloud_fallback.fleet import moments, quantities
 from cloud_fallback.fleet.console import figures
+from edge_runtime.web.assets import KINDS as SHARED
+from edge_runtime.web.assets import asset
 
 STATIC = {
-    "console.css": "text/css; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
     "htmx.min.js": "text/javascript; charset=utf-8",
-    "uplot.min.css": "text/css; charset=utf-8",
-    "uplot.min.js": "text/javascript; charset=utf-8",
+    **SHARED,
 }
 
 
 @cache
 def static(name: str) -> bytes:
     """Read a file that pages name; only those of `STATIC` are asked for."""
+    if name in SHARED:
+        return asset(name)
     return (files("cloud_fallback.fleet.console") / "static" / name).read_bytes()
 
 

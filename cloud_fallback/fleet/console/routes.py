@@ -108,6 +108,7 @@ def deployment(id_: str, visit: Looking) -> Response:
         "deployments",
         one=one,
         failures=failures,
+        held=visit.data.held(id_, 50) if one.held else [],
         curve=figures.curve(visit.data.members(id_, None, _CURVE_MAX)) if small else None,
         moves=figures.allowed(one.phase) if visit.person.may("operator") else [],
         events=visit.data.events(None, id_, 20),

@@ -1,21 +1,27 @@
 """Deployments, their devices, and what people want done about them. The engine decides; these only keep."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, insert, select
 
 from cloud_fallback.fleet import moments, selector
-from cloud_fallback.fleet.database import releases
+from cloud_fallback.fleet.database import holding, releases
 from cloud_fallback.fleet.database.rows import AnyRow, dump
 from cloud_fallback.fleet.database.tables import deployments, members, moves
 from cloud_fallback.fleet.refusals import ConflictError, NotThereError
-from cloud_fallback.fleet.standing import ATTEMPTED, BAD, PHASES, Head, Move, Phase, Standing
-from cloud_fallback.fleet.views import DeploymentNew, DeploymentView, MemberView, MoveName, WaveView
+from cloud_fallback.fleet.standing import ATTEMPTED, BAD, HEADS, LIVE, PHASES, Head, Move, Phase, Standing
+from cloud_fallback.fleet.views import (
+    DeploymentNew,
+    DeploymentView,
+    MemberView,
+    MoveName,
+    ReleaseView,
+    WaveView,
+)
 from edge_runtime.contract.deployment import Deployment
 from edge_runtime.contract.errors import InputError, UpdateError
 
-HEADS: TypeAdapter[Head] = TypeAdapter(Head)
 ID_MAX = 48
 """Characters of an id: errands of a deployment have longer ones, and a device takes 64."""
 _REACHED = ATTEMPTED | {Standing.REVERTING, Standing.REVERTED, Standing.STUCK}
@@ -47,10 +53,10 @@ def create(tx: Connection, new: DeploymentNew, id_: str, by: str, now_s: float) 
     Raises:
         NotThereError: There is no such release.
         InputError: The id is too long.
-        ConflictError: The id is taken.
+        ConflictError: The id is taken, or the release was withdrawn.
         ConfigError: The selector is none.
     """
-    release = releases.find(tx, new.kind, new.name, new.version)
+    release = releases.find(tx, new.kind, new.name, new.version, hold=True)
     if release is None:
         raise NotThereError(
             f"deployment of {new.name}",
@@ -58,6 +64,7 @@ def create(tx: Connection, new: DeploymentNew, id_: str, by: str, now_s: float) 
             got=new.version,
             do="Publish it first: edge-runtime fleet publish",
         )
+    _check_offered(release)
     if len(id_) > ID_MAX or "--" in id_:
         raise InputError(
             "deployment: id", expected=f"at most {ID_MAX} characters, and no `--`", got=repr(id_)
@@ -78,6 +85,18 @@ def create(tx: Connection, new: DeploymentNew, id_: str, by: str, now_s: float) 
         )
     )  # fmt: skip
     return must_find(tx, id_)
+
+
+def _check_offered(release: ReleaseView) -> None:
+    if release.withdrawn_at is not None:
+        why = f": {release.withdrawn_reason}" if release.withdrawn_reason else ""
+        raise ConflictError(
+            f"release {release.name} {release.version}",
+            code="release-withdrawn",
+            expected="one that may be rolled out",
+            got=f"one that {release.withdrawn_by} withdrew at {release.withdrawn_at}{why}",
+            do="Publish what is good as a new version",
+        )
 
 
 def find(tx: Connection, id_: str) -> DeploymentView | None:
@@ -129,7 +148,13 @@ def listing(
 
 
 def devices_of(
-    tx: Connection, id_: str, standing: str | None = None, after: str = "", limit: int = 100
+    tx: Connection,
+    id_: str,
+    standing: str | None = None,
+    after: str = "",
+    limit: int = 100,
+    *,
+    held: bool = False,
 ) -> list[MemberView]:
     """List the devices of a deployment by name.
 
@@ -139,17 +164,36 @@ def devices_of(
         standing: Only those that stand so; None: all.
         after: Name of the last one not wanted.
         limit: At most so many.
+        held: Only those that other rollouts keep from being sent what they wait for.
+
+    Raises:
+        NotThereError: There is no such deployment.
     """
+    head = _head(tx, id_)
     query = select(members).where(members.c.deployment == id_, members.c.device > after)
     if standing is not None:
         query = query.where(members.c.standing == standing)
+    if held:
+        query = query.where(holding.is_held(head))
+    rows = tx.execute(query.order_by(members.c.device).limit(limit)).all()
+    waiting = holding.awaiting(head)
+    kept = {row.device for row in rows if row.blocked and row.standing in waiting}
+    reasons = holding.why(tx, id_, kept)
     return [
         MemberView(
             device=row.device, wave=row.wave, standing=row.standing, online=row.online,
-            since=moments.text(row.since_s), blocked=row.blocked, detail=row.detail,
+            since=moments.text(row.since_s), blocked=row.device in kept, detail=row.detail,
+            held=reasons.get(row.device, ""),
         )
-        for row in tx.execute(query.order_by(members.c.device).limit(limit))
+        for row in rows
     ]  # fmt: skip
+
+
+def _head(tx: Connection, id_: str) -> Head:
+    text = tx.execute(select(deployments.c.head).where(deployments.c.id == id_)).scalar()
+    if text is None:
+        raise _not_there(id_)
+    return HEADS.validate_json(text)
 
 
 def ask(tx: Connection, id_: str, move: MoveName, *, reason: str, who: str, now_s: float) -> int:
@@ -169,8 +213,15 @@ def ask(tx: Connection, id_: str, move: MoveName, *, reason: str, who: str, now_
     Raises:
         NotThereError: There is no such deployment.
         UpdateError: Its phase does not allow that.
+        ConflictError: It is to be resumed, and its release was withdrawn.
     """
-    phase = must_find(tx, id_).phase
+    one = must_find(tx, id_)
+    phase = one.phase
+    if move in {"resume", "approve"}:
+        made = one.deployment
+        release = releases.find(tx, made.kind, made.bundle, one.release, hold=True)
+        if release is not None:
+            _check_offered(release)
     allowed = {each for each, step in PHASES if step is Move(move)}
     if move == "resume":
         allowed.add(Phase.PAUSED)
@@ -180,6 +231,33 @@ def ask(tx: Connection, id_: str, move: MoveName, *, reason: str, who: str, now_
         )
     row = insert(moves).values(deployment=id_, move=move, reason=reason, who=who, asked_s=now_s)
     return int(tx.execute(row.returning(moves.c.n)).scalar_one())
+
+
+def halt_all(tx: Connection, release: ReleaseView, *, reason: str, who: str, now_s: float) -> list[str]:
+    """Write down that every rollout is to halt that would bring a release to devices.
+
+    Args:
+        tx: As `Database.begin` gives it.
+        release: Which.
+        reason: Why, for a person.
+        who: Name of the token.
+        now_s: Seconds since 1970, UTC.
+
+    Returns:
+        Ids of the deployments, the oldest first.
+    """
+    mine = (
+        (deployments.c.kind == release.kind)
+        & (deployments.c.name == release.name)
+        & (deployments.c.version == release.version)
+    )
+    halted: list[str] = []
+    for row in tx.execute(select(deployments).where(mine).order_by(deployments.c.n)).all():
+        head = head_of(row)
+        if (head.paused_in or head.phase) in LIVE:
+            ask(tx, row.id, "halt", reason=reason, who=who, now_s=now_s)
+            halted.append(row.id)
+    return halted
 
 
 def became(tx: Connection, n: int) -> MoveDone:
@@ -201,18 +279,19 @@ def head_of(row: AnyRow) -> Head:
 
 def _views(tx: Connection, rows: list[AnyRow]) -> list[DeploymentView]:
     found: dict[str, dict[int, dict[str, int]]] = {row.id: {} for row in rows}
+    held: dict[str, Counter[int]] = {row.id: Counter() for row in rows}
+    waiting = {row.id: holding.awaiting(head_of(row)) for row in rows}
+    by = (members.c.deployment, members.c.wave, members.c.standing, members.c.blocked)
     count = func.count().label("devices")
-    query = (
-        select(members.c.deployment, members.c.wave, members.c.standing, count)
-        .where(members.c.deployment.in_(found))
-        .group_by(members.c.deployment, members.c.wave, members.c.standing)
-    )
-    for id_, wave, standing, devices in tx.execute(query):
-        found[id_].setdefault(wave, {})[standing] = devices
-    return [_view(row, found[row.id]) for row in rows]
+    query = select(*by, count).where(members.c.deployment.in_(found)).group_by(*by)
+    for id_, wave, standing, blocked, devices in tx.execute(query):
+        counts = found[id_].setdefault(wave, {})
+        counts[standing] = counts.get(standing, 0) + devices
+        held[id_][wave] += devices if blocked and standing in waiting[id_] else 0
+    return [_view(row, found[row.id], held[row.id]) for row in rows]
 
 
-def _view(row: AnyRow, counts: dict[int, dict[str, int]]) -> DeploymentView:
+def _view(row: AnyRow, counts: dict[int, dict[str, int]], held: Counter[int]) -> DeploymentView:
     deployment, head = Deployment.model_validate_json(row.content), head_of(row)
     waves = tuple(
         WaveView(
@@ -220,6 +299,7 @@ def _view(row: AnyRow, counts: dict[int, dict[str, int]]) -> DeploymentView:
             needs_approval=wave.needs_approval,
             devices=sum(counts.get(index, {}).values()),
             standings=counts.get(index, {}),
+            held=held[index],
         )
         for index, wave in enumerate(deployment.waves)
     )
@@ -232,6 +312,7 @@ def _view(row: AnyRow, counts: dict[int, dict[str, int]]) -> DeploymentView:
         waves=waves,
         reached=_sum(waves, _REACHED),
         failed=_sum(waves, BAD),
+        held=held.total(),
         archived=row.archived,
         created_at=moments.text(row.created_s),
         created_by=row.created_by,

@@ -12,7 +12,7 @@ from cloud_fallback.fleet.database.rows import AnyRow, chunks, dump, load, upser
 from cloud_fallback.fleet.database.tables import devices, dirty, wanted
 from cloud_fallback.fleet.database.tables import revoked as revoked_certificates
 from cloud_fallback.fleet.refusals import ConflictError, NotThereError
-from cloud_fallback.fleet.views import DevicePatch, DeviceView, VersionCount
+from cloud_fallback.fleet.views import DevicePatch, DeviceView, ReleaseView, VersionCount
 from cloud_fallback.fleet.windows import zone_of
 from edge_runtime.contract.fleet import Have, Health, Wanted
 from edge_runtime.contract.update import ENDS, State
@@ -47,7 +47,7 @@ class Enrolled:
     groups: tuple[str, ...] = ()
 
 
-def enrol(tx: Connection, new: Enrolled, now_s: float, *, again: bool) -> None:
+def enrol(tx: Connection, new: Enrolled, now_s: float, *, again: bool) -> bool:
     """Write a device down; one of that name begins anew, and its old certificate is revoked.
 
     Args:
@@ -55,6 +55,9 @@ def enrol(tx: Connection, new: Enrolled, now_s: float, *, again: bool) -> None:
         new: The device.
         now_s: Seconds since 1970, UTC.
         again: Whether one of that name may be there already.
+
+    Returns:
+        Whether one was.
 
     Raises:
         ConflictError: One is, with the code `device-exists`.
@@ -98,6 +101,7 @@ def enrol(tx: Connection, new: Enrolled, now_s: float, *, again: bool) -> None:
         tx.execute(update(devices).where(devices.c.name == new.name).values(**row))
         _retire(tx, new.name, old.certificate_serial, now_s)
     mark(tx, [new.name])
+    return old is not None
 
 
 def renew(tx: Connection, name: str, certificate_serial: str, now_s: float) -> None:
@@ -148,6 +152,12 @@ def revoked_serials(tx: Connection) -> list[tuple[str, float]]:
 def of_token(tx: Connection, sha256: str) -> str | None:
     """Find the device that has a token; None: nobody of the fleet."""
     mine = (devices.c.token_sha256 == sha256) & devices.c.revoked_s.is_(None)
+    return tx.execute(select(devices.c.name).where(mine)).scalar()
+
+
+def revoked_of_token(tx: Connection, sha256: str) -> str | None:
+    """Find the device that had a token when it was revoked; None: nobody."""
+    mine = (devices.c.token_sha256 == sha256) & devices.c.revoked_s.is_not(None)
     return tx.execute(select(devices.c.name).where(mine)).scalar()
 
 
@@ -282,6 +292,23 @@ def by_version(tx: Connection) -> list[VersionCount]:
         VersionCount.model_validate({"kind": kind, "name": name, "version": version, "devices": count})
         for (kind, name, version), count in sorted(found.items(), key=lambda item: (item[0][:2], -item[1]))
     ]
+
+
+def having(tx: Connection, release: ReleaseView) -> int:
+    """Count the devices that run a release."""
+    rows = tx.execute(
+        select(devices.c.have, func.count().label("devices"))
+        .where(devices.c.revoked_s.is_(None), devices.c.have.contains(release.sha256))
+        .group_by(devices.c.have)
+    )
+    return sum(
+        row.devices
+        for row in rows
+        if any(
+            (each.kind, each.name, each.sha256) == (release.kind, release.name, release.sha256)
+            for each in haves(row.have)
+        )
+    )
 
 
 def haves(text: str) -> tuple[Have, ...]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from cloud_fallback.fleet.database.connection import Database
-from cloud_fallback.fleet.database.rows import upsert
+from cloud_fallback.fleet.database.rows import chunks, upsert
 from cloud_fallback.fleet.database.tables import files
 
+_KEPT = 10
+"""Newest files of each role that stay, however old."""
+_KEPT_S = 86_400.0
 _STAMP = "timestamp.json"
 """Every change replaces it, so that whoever compares it compares everything."""
 
@@ -55,6 +58,36 @@ def put(tx: Connection, new: Mapping[str, bytes], expect: bytes | None, now_s: f
             )
         )
     return True
+
+
+def prune(tx: Connection, now_s: float) -> int:
+    """Throw away superseded files that no device asks for any more: all but the last few, and fresh ones.
+
+    Roots all stay: a device that was away for long walks from the one it has to the newest. Of the others a
+    client reads the newest alone; one that began a moment ago goes on with what was the newest then.
+
+    Args:
+        tx: As `Database.begin` gives it.
+        now_s: Seconds since 1970, UTC.
+
+    Returns:
+        How many.
+    """
+    versions: dict[str, list[int]] = {}
+    old: set[str] = set()
+    for name, changed_s in tx.execute(select(files.c.name, files.c.changed_s)):
+        version, _, role = name.partition(".")
+        if version.isdigit() and role != "root.json":
+            versions.setdefault(role, []).append(int(version))
+            if changed_s < now_s - _KEPT_S:
+                old.add(name)
+    superseded = {
+        f"{version}.{role}" for role, found in versions.items() for version in sorted(found)[:-_KEPT]
+    }
+    gone = sorted(superseded & old)
+    for some in chunks(gone):
+        tx.execute(delete(files).where(files.c.name.in_(some)))
+    return len(gone)
 
 
 class StoredMetadata:

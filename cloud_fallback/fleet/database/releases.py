@@ -1,7 +1,7 @@
 """Releases: versions that are published, and targets that send devices back to older ones. Signs nothing."""
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
 from cloud_fallback.fleet import moments
 from cloud_fallback.fleet.database.rows import AnyRow, dump, load
@@ -47,11 +47,66 @@ def publish(tx: Connection, release: ReleaseView) -> ReleaseView:
     return release
 
 
-def find(tx: Connection, kind: str, name: str, version: str) -> ReleaseView | None:
-    """Give a release; None: there is none of that version."""
-    mine = (releases.c.kind == kind) & (releases.c.name == name) & (releases.c.version == version)
-    row = tx.execute(select(releases).where(mine)).one_or_none()
+def find(tx: Connection, kind: str, name: str, version: str, *, hold: bool = False) -> ReleaseView | None:
+    """Give a release.
+
+    Args:
+        tx: As `Database.begin` or, without `hold`, `Database.read` gives it.
+        kind: Of the release.
+        name: Of the release.
+        version: Of the release.
+        hold: Nobody withdraws it until the transaction ends.
+
+    Returns:
+        None: there is none of that version.
+    """
+    query = select(releases).where(_of(kind, name, version))
+    row = tx.execute(query.with_for_update(read=True) if hold else query).one_or_none()
     return None if row is None else _view(row)
+
+
+def must_find(tx: Connection, kind: str, name: str, version: str) -> ReleaseView:
+    """Give a release.
+
+    Raises:
+        NotThereError: There is none of that version.
+    """
+    found = find(tx, kind, name, version)
+    if found is None:
+        raise NotThereError(f"release {name}", expected="a version that is published", got=version)
+    return found
+
+
+def withdraw(  # noqa: PLR0917, what, then who and why, as in the audit log
+    tx: Connection, kind: str, name: str, version: str, by: str, reason: str, now_s: float
+) -> bool:
+    """Write down that a release is not to be rolled out any more.
+
+    Args:
+        tx: As `Database.begin` gives it.
+        kind: Of the release.
+        name: Of the release.
+        version: Of the release.
+        by: Who wants it.
+        reason: Why, for a person.
+        now_s: Seconds since 1970, UTC.
+
+    Returns:
+        Whether that is new.
+
+    Raises:
+        NotThereError: There is no such release.
+    """
+    new = {"withdrawn_s": now_s, "withdrawn_by": by, "withdrawn_reason": reason}
+    mine = _of(kind, name, version)
+    if tx.execute(update(releases).where(mine, releases.c.withdrawn_s.is_(None)).values(new)).rowcount:
+        return True
+    must_find(tx, kind, name, version)
+    return False
+
+
+def _of(kind: str, name: str, version: str) -> ColumnElement[bool]:
+    return (releases.c.kind == kind) & (releases.c.name == name) & (releases.c.version == version)
 
 
 def listing(tx: Connection, name: str | None = None, limit: int = 200, after: str = "") -> list[ReleaseView]:
@@ -121,4 +176,6 @@ def _view(row: AnyRow) -> ReleaseView:
         size_bytes=row.size_bytes, target=row.target, deltas=_DELTAS.validate_json(row.deltas),
         profiles=tuple(load(row.profiles)), published_at=moments.text(row.published_s),
         published_by=row.published_by,
+        withdrawn_at=None if row.withdrawn_s is None else moments.text(row.withdrawn_s),
+        withdrawn_by=row.withdrawn_by, withdrawn_reason=row.withdrawn_reason,
     )  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from cloud_fallback.fleet.database.deployments import HEADS, head_of
+from cloud_fallback.fleet.database.deployments import head_of
 from cloud_fallback.fleet.database.rows import AnyRow, chunks, upsert
 from cloud_fallback.fleet.database.tables import deployments, devices, dirty, members, moves
 from cloud_fallback.fleet.rollout import Rollout
-from cloud_fallback.fleet.standing import Head, Member, RolloutState, Standing
+from cloud_fallback.fleet.standing import HEADS, Head, Member, RolloutState, Standing
 from edge_runtime.contract.deployment import Deployment
 
 _FIELDS = tuple(each.name for each in fields(Member))

@@ -98,6 +98,9 @@ releases = Table(
     Column("profiles", Text, nullable=False),
     Column("published_s", Float, nullable=False),
     Column("published_by", String(100), nullable=False),
+    Column("withdrawn_s", Float),
+    Column("withdrawn_by", String(100)),
+    Column("withdrawn_reason", Text),
     UniqueConstraint("kind", "name", "counter"),
 )
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +66,28 @@ class Headquarters:
         folder: For everything; absent, or empty.
         tenant: Whose fleet.
         ports: Of the API, of the broker for devices, and for the manager; None: such as are free.
+        database: URL; None: SQLite in the folder.
 
     Raises:
         ConfigError: mosquitto is not installed, or the folder is another fleet's.
         StorageError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, tenant: str = "demo", ports: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tenant: str = "demo",
+        ports: Sequence[int] | None = None,
+        *,
+        database: str | None = None,
+    ) -> None:
         self._mosquitto = find_mosquitto()
         self.folder = folder.absolute()
         self.tenant = tenant
         self.api_port, self.broker_port, self._manager_port = ports or free_ports(3)
         self.url = f"https://{_HERE}:{self.api_port}"
         wish = Wish(tenant, self.url, broker_port=self.broker_port, manager_port=self._manager_port)
-        ready = prepare(self.folder, wish)
+        ready = prepare(self.folder, wish if database is None else replace(wish, database=database))
         if ready.token is None:
             raise ConfigError(f"{self.folder}", expected="an empty folder", got="another fleet's")
         self.token = ready.token

@@ -16,8 +16,10 @@ from edge_runtime.archive import ZIP, open_any_bundle
 from edge_runtime.atomic import new_file
 from edge_runtime.bundle import MANIFEST, ModelBundle, refuse_unlisted
 from edge_runtime.contract.bundle import NAME_PATTERN, BundleManifest
-from edge_runtime.contract.errors import InputError, StorageError
+from edge_runtime.contract.errors import ConfigError, InputError, StorageError
 from edge_runtime.contract.fleet import Kind
+from edge_runtime.settings.document import read_document
+from edge_runtime.settings.fleet import DEVICES_OWN
 from edge_runtime.signature import SIGNATURE
 
 BESIDE_BYTES = 64 << 20
@@ -136,6 +138,8 @@ def _text(
     problem = _why_no_text(content, kind)
     if problem is not None:
         raise InputError(f"{source}", expected="settings or one label a line, in UTF-8", got=problem)
+    if kind == "settings":
+        _check_settings(source)
     if kind == "labels" and name is None:
         raise InputError(f"{source}: labels of which model?", do="Give its name: --name")
     sha256, size_bytes = _digest(source)
@@ -162,6 +166,25 @@ def _why_no_text(content: bytes, kind: Kind) -> str | None:
     if not lines or (kind == "labels" and not all(line.strip() for line in lines)):
         return "an empty file or line"
     return None
+
+
+def _check_settings(source: Path) -> None:
+    """Refuse what no device could read as settings; whether they fit a device, it says itself."""
+    try:
+        document = read_document(source, {})
+    except ConfigError as error:
+        raise InputError(f"{source}", expected="settings: a mapping in YAML", got=str(error)) from error
+    if not isinstance(document.data, dict):
+        got = "nothing" if document.data is None else type(document.data).__name__
+        raise InputError(f"{source}", expected="settings: a mapping in YAML", got=got)
+    own = [key for key in DEVICES_OWN if document.has((key,))]
+    if own:
+        raise InputError(
+            f"{document.place((own[0],))}: {', '.join(own)}",
+            expected="blocks that a fleet may set",
+            got="a device's own",
+            do="Leave them out: each device has them in its own store.yaml",
+        )
 
 
 def _checked_name(name: str) -> str:

@@ -70,6 +70,10 @@ class Manager(Readable, Protocol):
         """Give the highest counter that a family's releases have had; 0: there was none."""
         ...
 
+    def withdrawn(self, kind: Kind, name: str) -> frozenset[str]:
+        """Give the versions of a family that were withdrawn."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -155,8 +159,11 @@ def publish(
 
     Raises:
         EdgeRuntimeError: The manager refuses it or is not there, the family's metadata there is not signed by
-            these keys, or this version is published with other bytes.
+            these keys, or this version is published with other bytes or was withdrawn.
     """
+    if packed.version in manager.withdrawn(packed.kind, packed.name):
+        what = f"{packed.name} {packed.version}: was withdrawn"
+        raise InputError(what, do="Publish what is good as a new version")
     run = _Run(packed, signers, manager, now_s, work, options)
     for _ in range(_ATTEMPTS):
         view = run.look()
@@ -207,7 +214,7 @@ class _Run:
         metadata = files.targets(role)
         if metadata is not None:
             keys = [*(each.public_key for each in self.signers), *self.options.formerly]
-            _check_mine(metadata, role, keys)
+            check_mine(metadata, role, keys)
         mine = Targets(version=1) if metadata is None else metadata.signed
         reverts = files.targets(REVERTS)
         back = map(place_of, () if reverts is None else reverts.signed.targets)
@@ -348,8 +355,12 @@ class _Run:
         )
 
 
-def _check_mine(metadata: Metadata[Targets], role: str, keys: Sequence[Key]) -> None:
-    """Refuse to sign releases again that somebody else signed."""
+def check_mine(metadata: Metadata[Targets], role: str, keys: Sequence[Key]) -> None:
+    """Refuse to sign releases again that somebody else signed.
+
+    Raises:
+        UpdateFailedError: None of the keys signed them.
+    """
     known = {key.keyid: key for key in keys}
     mine = DelegatedRole(role, list(known), 1, terminating=True, paths=["*"])
     delegator = Targets(delegations=Delegated(keys=known, roles={role: mine}))

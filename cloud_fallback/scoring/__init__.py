@@ -1,0 +1,1 @@
+"""Scoring beyond one machine: the work of `edge-runtime score` on a cluster."""
