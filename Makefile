@@ -7,7 +7,7 @@ CONSTRAINED := -c requirements.lock
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cloud demo-fleet test check lint bench bench-convert docs lock schema install-proof clean
+.PHONY: help demo demo-cloud demo-fleet test check lint bench soak bench-convert docs lock schema install-proof clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +28,7 @@ help: ## Show what can be made.
 
 # All engines that run on a CPU, all converters that live together, and the tools of this project. torch comes first
 # and alone: asked for beside others it may be replaced by a build with gigabytes of CUDA.
-EXTRAS := onnx,litert,openvino,text,sign,web,cloud,fleet,manager,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
+EXTRAS := onnx,litert,openvino,text,sign,web,tables,redis,kafka,cloud,fleet,manager,convert,convert-litert,convert-apple,convert-openvino,convert-tf,convert-tables,dev
 .venv/dev-stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
 	@echo "Installing edge-runtime with its engines and tools …"
 	@$(PIP) install $(CONSTRAINED) torch
@@ -90,6 +90,9 @@ bench: .venv/dev-stamp ## The benchmarks; rivals get environments of their own.
 	$(BIN)/python benchmarks/router.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/fleet.py
+
+soak: .venv/dev-stamp ## A store left alone for half an hour: cameras vanish, the broker restarts, memory stays.
+	$(BIN)/python benchmarks/soak.py --json
 
 bench-convert: .venv/dev-stamp $(YOLOX) ## The conversion matrix and what a build costs; over an hour.
 	$(BIN)/python benchmarks/convert_matrix.py --json --write

@@ -34,6 +34,8 @@ class Database:
         synchronous: FULL: what `do` returned for survives a power cut, too; NORMAL: after `sync`
             (https://sqlite.org/pragma.html#pragma_synchronous).
         meanwhile: What becomes of what cannot be kept, for messages; empty: nothing does.
+        shared: Whether other processes may read the file while this one has it; writing stays its own. Takes
+            a file system with shared memory, as every local disk is.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Database:
         opened: Callable[[sqlite3.Connection], None],
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         meanwhile: str = "",
+        shared: bool = False,
     ) -> None:
         self._path = path
         self._schema = schema
@@ -52,6 +55,7 @@ class Database:
         self._on_open = opened
         self._synchronous = synchronous
         self._meanwhile = meanwhile
+        self._shared = shared
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._damage = ""
@@ -113,7 +117,7 @@ class Database:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite gives the files beside it the mode of this one.
             self._path.touch(mode=0o600)
-            self._connection = _open(self._path, self._schema, self._synchronous)
+            self._connection = _open(self._path, self._schema, self._synchronous, self._shared)
             self._on_open(self._connection)
         return self._connection
 
@@ -143,11 +147,12 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _open(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
+def _open(path: Path, schema: str, synchronous: str, shared: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     try:
-        # One process owns the file, and the log then needs no shared memory, which some file systems lack.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        if not shared:
+            # One process owns the file: the log then needs no shared memory, which some file systems lack.
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL").fetchone()
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA journal_size_limit=4194304")

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from edge_runtime.contract.device import Decoding
+from edge_runtime.contract.errors import ConfigError, InputError
 from edge_runtime.scoring.inputs import Kind, Source
 from edge_runtime.scoring.pictures import Item, read_file, read_recording
 from edge_runtime.scoring.plan import Gap, marked
-from edge_runtime.scoring.tables import Place, Table, Text
+from edge_runtime.scoring.tables import Place, Table
 from edge_runtime.scoring.work import Pending, Work
 
 PICTURES = 32
@@ -28,6 +29,7 @@ class Unit:
         rows: Of a table: how many.
         ends: Of a table: whether its last row is among them.
         total: Of a table: what the place of a row's end is a share of.
+        error: Of a table: why it cannot be read from here on.
     """
 
     sources: tuple[Source, ...]
@@ -36,6 +38,7 @@ class Unit:
     rows: int = 0
     ends: bool = False
     total: int = 1
+    error: str = ""
 
 
 def units_of(work: Work) -> Iterator[Unit]:
@@ -43,11 +46,12 @@ def units_of(work: Work) -> Iterator[Unit]:
     pictures: list[Source] = []
     for pending in work.pending():
         source = replace(pending.source, path=pending.source.path.resolve())
-        if source.kind is Kind.PICTURE:
+        picture = source.kind is Kind.PICTURE
+        if pictures and (not picture or len(pictures) == PICTURES):
+            yield Unit(tuple(pictures))
+            pictures = []
+        if picture:
             pictures.append(source)
-            if len(pictures) == PICTURES:
-                yield Unit(tuple(pictures))
-                pictures = []
         elif source.kind is Kind.RECORDING:
             yield Unit((source,), pending.left)
         else:
@@ -71,6 +75,8 @@ def items_of(unit: Unit, *, column: str | None, fps: float | None, decoding: Dec
             yield from map(read_file, unit.sources)
         case Kind.RECORDING:
             yield from read_recording(source, unit.left, fps, decoding)
+        case _ if unit.error:
+            yield Item(source, unit.place.row, None, unit.error)
         case _:
             texts = islice(Table(source, column).texts(unit.place), unit.rows)
             for text, last in marked(texts):
@@ -81,18 +87,22 @@ def items_of(unit: Unit, *, column: str | None, fps: float | None, decoding: Dec
 
 def _of_table(pending: Pending, column: str | None) -> Iterator[Unit]:
     """Find where each unit's rows begin: one pass over the table, which costs little beside a model's."""
-    source, table = pending.source, Table(pending.source, column)
-    total = table.rows or max(source.size_bytes, 1)
-    begun = 0
-    place = Place()
-    before: Text | None = None
-    for text, last in marked(table.texts(Place(pending.left[0].first))):
-        wanted = any(text.row in gap for gap in pending.left)
-        if wanted:
-            if not begun:
-                place = Place(text.row, before.end if before is not None else 0)
-            begun += 1
-        if begun and (last or not wanted or begun == ROWS):
-            yield Unit((source,), place=place, rows=begun, ends=last and wanted, total=total)
-            begun = 0
-        before = text
+    source = pending.source
+    next_place = Place(pending.left[0].first)
+    place, begun = next_place, 0
+    try:
+        table = Table(source, column)
+        total = table.rows or max(source.size_bytes, 1)
+        for text, last in marked(table.texts(place)):
+            wanted = any(text.row in gap for gap in pending.left)
+            if wanted and not begun:
+                place = Place(text.row, next_place.offset)
+            begun += wanted
+            if begun and (last or not wanted or begun == ROWS):
+                yield Unit((source,), place=place, rows=begun, ends=last and wanted, total=total)
+                begun = 0
+            next_place = Place(text.row + 1, text.end)
+    except (ConfigError, InputError) as error:
+        if begun:
+            yield Unit((source,), place=place, rows=begun)
+        yield Unit((source,), place=next_place, error=str(error))

@@ -143,6 +143,9 @@ class Adoption:
         self._models.put(name, fresh)
         if old is None:
             return tuple(cameras)
+        if not cameras:  # it looks at what others find, and is asked by its name
+            closing.leave()
+            return ()
         plans: Mapping[str, CameraPlan | None] = {camera: plan(camera) for camera in cameras}
         self._video.swap(
             detector_of(old, name),

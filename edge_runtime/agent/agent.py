@@ -18,11 +18,14 @@ import psutil
 from edge_runtime.agent.adoption import Adoption
 from edge_runtime.agent.audited import AgentAudit
 from edge_runtime.agent.camera_models import CameraModels
+from edge_runtime.agent.caution import Caution
 from edge_runtime.agent.changes import Changes, compare
-from edge_runtime.agent.memory import share_arenas
+from edge_runtime.agent.memory import Upkeep
 from edge_runtime.agent.opening import failed_camera, join_fleet, open_requests, this_moment, workers_of
 from edge_runtime.agent.outlets import Outlets
+from edge_runtime.agent.paging import open_page
 from edge_runtime.agent.plans import camera_plan
+from edge_runtime.agent.pressure import Relief
 from edge_runtime.agent.running import Member, Running
 from edge_runtime.agent.state_lock import StateLock
 from edge_runtime.contract.device import DeviceProfile
@@ -52,6 +55,7 @@ class Agent:
         store: The file that they came from; None: there is none, so that a fleet cannot send others.
         join: Makes it one of the fleet that they name.
         trouble: Why it does not run as it should; empty: it does.
+        caution: What it leaves out because its last starts died; None: nothing.
 
     Raises:
         EdgeRuntimeError: Nothing can run: no model opens, a label is none of its model's, a sink cannot
@@ -65,7 +69,10 @@ class Agent:
         join: Callable[[FleetSettings, Running], Member] = join_fleet,
         *,
         trouble: str = "",
+        caution: Caution | None = None,
     ) -> None:
+        self._caution = caution or Caution()
+        settings = self._caution.settings(settings)
         self._settings = settings
         self._store = store
         self._changing = threading.RLock()
@@ -74,7 +81,9 @@ class Agent:
         self._cpu_s = time.process_time()
         self._process = psutil.Process()
         self._epoch = this_moment()
-        self._trouble = trouble
+        self._trouble = "; ".join(why for why in (trouble, self._caution.trouble) if why)
+        if self._caution.trouble:
+            log.error("%s", self._caution.trouble)
         self.wants_restart = False
         """Whether `run` ended because settings of a fleet need another agent."""
         self._later: tuple[str, ...] = ()
@@ -82,26 +91,33 @@ class Agent:
         self._failed: dict[str, CameraStatus] = {}
         # Workers run side by side, one a core: a library's own threads below them only get in the way.
         cv2.setNumThreads(1)
-        share_arenas()
+        self._upkeep = Upkeep()
         with ExitStack() as opened:
-            self._profile = this_device(settings.profile)
+            self._profile = self._caution.profile(this_device(settings.profile))
             if settings.fleet is not None:
                 lock = StateLock(settings.fleet.folder, "fleet.folder", "updates.lock")
                 opened.callback(lock.close)
             self._bundles = bundles_of(settings)
-            self._models = CameraModels(self._profile, self._bundles, workers_of(settings))
+            self._models = CameraModels(self._profile, self._bundles, workers_of(settings, self._profile))
             opened.callback(self._models.close)
-            self._models.open_all(settings)
+            self._models.open_all(settings, self._caution)
             self.audit = AgentAudit(settings)
             self._outlets = Outlets(settings, partial(self._models.detect, settings.privacy.faces))
             opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
-                workers=workers_of(settings), on_scene=self._outlets.show, on_events=self._outlets.publish
+                workers=workers_of(settings, self._profile),
+                on_scene=self._outlets.show,
+                on_events=partial(self._caution.pass_on, self._outlets.publish),
             )
             opened.callback(self._runtime.close)
+            degrade = settings.degrade
+            self._relief = None if degrade is None else Relief(degrade, self._profile.thermal)
             self._requests = open_requests(settings, self._models.opened, self._outlets)
             if self._requests is not None:
                 opened.callback(self._requests.close)
+            self.page = open_page(self, store, self._outlets, self._models, self._requests)
+            if self.page is not None:
+                opened.callback(self.page.close)
             self.adoption = Adoption(self._bundles, self._models, self._runtime, self._requests)
             plans = {name: self._plan(settings, name) for name in settings.cameras}
             for name, plan in plans.items():
@@ -136,6 +152,16 @@ class Agent:
         """Give a camera's newest scene, marked as `privacy.blur` says; None: none yet, or no such camera."""
         return self._outlets.last_scene(camera)
 
+    def recordings(self, event: str, camera: str, moment: str) -> tuple[Path, ...]:
+        """Find the clips and snapshots of an event; none: there are none, yet or any more.
+
+        Args:
+            event: Its id.
+            camera: Its camera.
+            moment: Its time, as it says it.
+        """
+        return self._outlets.recordings.find(event, camera, moment)
+
     @property
     def problems(self) -> Mapping[str, BundleError | EngineError]:
         """Models that did not open, and why."""
@@ -161,6 +187,7 @@ class Agent:
             while (
                 not stop.is_set() and not self.wants_restart and (self._stays or not self._runtime.finished())
             ):
+                self._ease()
                 status = self.status()
                 self._outlets.report(status)
                 self.audit.look(status)
@@ -283,6 +310,19 @@ class Agent:
         if changes.later:
             log.warning("these settings have changed and need a restart: %s", ", ".join(changes.later))
 
+    def stuck_s(self) -> float:
+        """Tell for how long an inference has not come back, in seconds; infinite: nothing moves at all."""
+        return self._runtime.stuck_s()
+
+    def _ease(self) -> None:
+        """Give up what the machine cannot afford, and take it back when it can again."""
+        self._upkeep.look(time.monotonic())
+        if self._relief is not None:
+            step = self._relief.look(self._runtime.status(), time.monotonic())
+            if step is not None:
+                self._runtime.share = step.share
+                self._outlets.spare(step.extras)
+
     def close(self) -> AgentStatus:
         """Stop reading, let what was read go through, hand over events, close everything.
 
@@ -317,12 +357,17 @@ class Agent:
             requests=None if self._requests is None else self._requests.status(),
             fleet=None if self._fleet is None else self._fleet.status(),
             later=self._later,
+            store=self._outlets.store_status(),
             trouble=self._trouble,
+            level=0 if self._relief is None else self._relief.ladder.level,
+            level_reason="" if self._relief is None else self._relief.ladder.reason,
         )
 
     def _plan(self, settings: AgentSettings, name: str) -> CameraPlan | None:
-        """Plan a camera; None where its model did not open."""
+        """Plan a camera; None where its model did not open, or it is left out."""
         used = settings.cameras[name].model
+        if self._caution.why_not("camera", name):
+            return None
         model = self._models.opened.get(used)
         if model is None:
             if used not in self.problems:
@@ -333,14 +378,18 @@ class Agent:
                     do="Restart the agent",
                 )
             return None
-        return camera_plan(settings, name, model, self._profile.decoding, self._epoch)
+        then = self._models.stages(settings.cameras[name])
+        tape, decoding = self._outlets.recordings.tape(name), self._profile.decoding
+        return camera_plan(settings, name, model, decoding, self._epoch, then=then, tape=tape)
 
     def _start(self, name: str, plan: CameraPlan | None) -> None:
         """Start a camera, or say why it cannot start."""
         if plan is not None:
+            self._caution.before_camera(name)
             self._runtime.add(plan)
+            self._caution.after_camera(name)
             return
         used = self._settings.cameras[name].model
-        reason = f"model '{used}': {self.problems[used]}"
+        reason = self._caution.why_not("camera", name) or f"model '{used}': {self.problems[used]}"
         self._failed[name] = CameraStatus(name, CameraState.FAILED, reason)
         self._outlets.publish((failed_camera(self._settings.site, name, self._epoch, reason),))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from edge_runtime.settings import AgentSettings, ModelSettings, RouteSettings
 
 _AT_START = (
-    *("site", "state_dir", "profile", "workers", "sinks", "privacy"),
-    *("door", "cloud", "outbox", "memory_budget_mb", "fleet", "bundles"),
+    *("site", "state_dir", "profile", "workers", "sinks", "privacy", "degrade"),
+    *("door", "cloud", "outbox", "memory_budget_mb", "fleet", "bundles", "counts", "page"),
 )
 """Blocks that are read once."""
 

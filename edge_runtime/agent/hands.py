@@ -112,6 +112,7 @@ class AgentHands:
             cameras_online=sum(each.state is CameraState.ONLINE for each in cameras),
             cameras=len(cameras),
             fps=sum(each.inferred_fps for each in cameras),
+            fps_asked=self._fps_asked(),
             errors_per_s=self._errors_per_s(status),
             latency_p95_ms=max(latencies, default=None),
             trouble=tuple(_trouble(status))[:_TROUBLE],
@@ -123,6 +124,11 @@ class AgentHands:
             self._back.cancel()
             self._log.setLevel(self._usual)
             self._back = None
+
+    def _fps_asked(self) -> float | None:
+        """Give the pictures a second that the settings ask for; None: all that some camera gives."""
+        limits = [camera.fps for camera in self._agent.settings.cameras.values()]
+        return sum(each for each in limits if each is not None) if None not in limits else None
 
     def _errors_per_s(self, status: AgentStatus) -> float:
         """Give frames that no model could use, a second, since this was asked before."""

@@ -34,7 +34,7 @@ def open_settings_model(
     """
     wanted = model.engine
     options = EngineOptions(
-        threads=wanted.threads,
+        threads=wanted.threads_for(profile.tuned_for(bundle.manifest.name, bundle.manifest.version)),
         providers=wanted.providers,
         allow_fallback=wanted.allow_fallback,
         callers=callers,

@@ -8,9 +8,12 @@ from edge_runtime.contract.task import DetectionSpec, TaskSpec
 from edge_runtime.local_model import LocalModel
 from edge_runtime.settings import AgentSettings, CameraSettings, ModelSettings
 from edge_runtime.sinks.drawing import Overlay
+from edge_runtime.video.health import HealthOptions
 from edge_runtime.video.motion import MotionOptions
 from edge_runtime.video.plan import CameraPlan
+from edge_runtime.video.second_stage import StagePlan
 from edge_runtime.video.source import SourceSpec
+from edge_runtime.video.tape import StreamTape
 
 LOW_SCORE = 0.1
 """Detections down to here help the tracker to hold on to what it has; they start no track."""
@@ -32,8 +35,20 @@ def shown_score(model: ModelSettings, task: TaskSpec) -> float:
     return declared if model.min_score is None else model.min_score
 
 
+def models_of(camera: CameraSettings) -> tuple[str, ...]:
+    """Give the names of all models that a camera uses, its detector first."""
+    return (camera.model, *(look.model for look in camera.then.values()))
+
+
 def camera_plan(
-    settings: AgentSettings, name: str, model: LocalModel, decoding: Decoding, epoch: str
+    settings: AgentSettings,
+    name: str,
+    model: LocalModel,
+    decoding: Decoding,
+    epoch: str,
+    *,
+    then: tuple[StagePlan, ...] = (),
+    tape: StreamTape | None = None,
 ) -> CameraPlan:
     """Plan one camera.
 
@@ -43,6 +58,8 @@ def camera_plan(
         model: The opened model that the camera names.
         decoding: Decoder options of the device profile.
         epoch: Names this run, so that a live camera's events never share an id with an earlier run's.
+        then: Models that look at what it finds.
+        tape: Keeps its packets for clips; None: nobody asks for clips.
 
     Raises:
         ConfigError: The model is no detector.
@@ -79,9 +96,13 @@ def camera_plan(
             low_score=LOW_SCORE,
             **camera.tracker.model_dump(),
         ),
-        zones=tuple(Zone(zone, **area.model_dump()) for zone, area in camera.zones.items()),
+        zones=tuple(Zone(zone, **area.model_dump(exclude={"queue"})) for zone, area in camera.zones.items()),
         lines=tuple(Line(line, **way.model_dump()) for line, way in camera.lines.items()),
+        then=then,
         never_look=camera.never_look,
+        isolate=camera.isolate,
+        health=None if camera.health is None else HealthOptions(**camera.health.model_dump()),
+        tape=tape,
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from edge_runtime.contract.address import redact
 from edge_runtime.settings import AgentSettings
+from edge_runtime.settings.page import PageSettings
 
 
 def policy_of(settings: AgentSettings) -> dict[str, Any]:
@@ -17,7 +18,10 @@ def policy_of(settings: AgentSettings) -> dict[str, Any]:
     return {
         "blur": settings.privacy.blur,
         "labels": list(settings.privacy.labels),
-        "sinks": [_sink(sink, settings) for sink in settings.sinks if hasattr(sink, "blur")],
+        "sinks": [
+            *(_sink(sink, settings) for sink in settings.sinks if hasattr(sink, "blur")),
+            *([] if settings.page is None else [_page(settings.page, settings)]),
+        ],
         "never_look": {name: len(camera.never_look) for name, camera in settings.cameras.items()},
         "fleet_snapshots": "none" if fleet is None else fleet.snapshots,
         "cloud": "none" if cloud is None else redact(cloud.url),
@@ -39,4 +43,14 @@ def _sink(sink: object, settings: AgentSettings) -> dict[str, Any]:
         "place": str(place),
         "blur": settings.privacy.blur if own is None else own,
         **bounds,
+    }
+
+
+def _page(page: PageSettings, settings: AgentSettings) -> dict[str, Any]:
+    return {
+        "type": "page",
+        "place": page.host,
+        "blur": settings.privacy.blur if page.blur is None else page.blur,
+        "keep_days": page.keep_days,
+        "keep_bytes": page.keep_mb * 2**20,
     }

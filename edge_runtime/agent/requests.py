@@ -5,11 +5,12 @@ Opens and closes; decides no route.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from edge_runtime.contract.errors import StorageError
+from edge_runtime.contract.given import GivenAnswer
 from edge_runtime.contract.status import RequestStatus
 from edge_runtime.local_model import LocalModel
 from edge_runtime.routing.breaker import BreakerState
@@ -65,6 +66,11 @@ class Requests:
     def reroute(self, settings: AgentSettings) -> None:
         """Decide by other routes from now on; as `Runtime.reroute`."""
         self._runtime.reroute(settings)
+
+    @property
+    def given(self) -> Sequence[GivenAnswer]:
+        """The last answers, the newest first."""
+        return self._door.given
 
     def listen(self, models: Collection[str], give: Callable[[Any], None] | None) -> None:
         """Show what models are asked to somebody; to nobody for all others."""

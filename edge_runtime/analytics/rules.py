@@ -5,7 +5,7 @@ nothing. One `Rules` belongs to one camera and one thread.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -17,6 +17,7 @@ from edge_runtime.analytics.lines import Direction, Line, LineWatch
 from edge_runtime.analytics.zones import Anchor, Change, Point, Zone, ZoneWatch
 from edge_runtime.contract.errors import ConfigError, InputError
 from edge_runtime.contract.event import (
+    Attribute,
     Event,
     LineCrossed,
     Subject,
@@ -170,6 +171,8 @@ class Rules:
         self._lost_after_ns = round(lost_after_s * 1e9)
         self._zones = [(zone, ZoneWatch(zone)) for zone in zones]
         self._lines = [(line, LineWatch(line)) for line in lines]
+        self.attributes: Mapping[int, Mapping[str, Attribute]] = {}
+        """What second models have said of the tracks; goes into their events."""
         self._sights: dict[int, _Sight] = {}
         self._wanted: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[int]]] = {}
         self._pts_ns = 0
@@ -313,11 +316,11 @@ class Rules:
             pts_ns=pts_ns,
             model=context.model,
             model_version=context.model_version,
-            subject=_subject(self._sights[track]),
+            subject=_subject(self._sights[track], self.attributes.get(track)),
         )
 
 
-def _subject(sight: _Sight) -> Subject:
+def _subject(sight: _Sight, attributes: Mapping[str, Attribute] | None) -> Subject:
     tracks, row = sight.tracks, sight.row
     scale = np.array((sight.width, sight.height, sight.width, sight.height))
     x1, y1, x2, y2 = np.clip(tracks.boxes[row] / scale, 0.0, 1.0).round(4).tolist()
@@ -326,6 +329,7 @@ def _subject(sight: _Sight) -> Subject:
         label=tracks.labels[int(tracks.classes[row])],
         confidence=round(min(max(float(tracks.scores[row]), 0.0), 1.0), 4),
         box=(x1, y1, x2, y2),
+        attributes=dict(attributes) if attributes else None,
     )
 
 

@@ -10,10 +10,15 @@ from typing import Annotated
 
 import typer
 
+from edge_runtime.cli.counts_command import counts
+from edge_runtime.cli.options import Json, Store
+from edge_runtime.cli.score_command import score
 from edge_runtime.cli.shell import DEBUG_VARIABLE, console, print_json, reporting
+from edge_runtime.cli.usage import Commands
 
 app = typer.Typer(
     name="edge-runtime",
+    cls=Commands,
     help="Cameras in, events out: inference next to the camera.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -25,13 +30,9 @@ profiles = typer.Typer(help="Device profiles: what a kind of device has.", no_ar
 app.add_typer(profiles, name="profile")
 routes = typer.Typer(help="Requests: who answers them, the device or the cloud.", no_args_is_help=True)
 app.add_typer(routes, name="route")
+app.command()(counts)
+app.command()(score)
 
-Store = Annotated[
-    Path, typer.Argument(metavar="STORE.yaml", help="The store's settings.", show_default=False)
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, human text on stderr.")
-]
 EngineName = Annotated[
     str | None,
     typer.Option("--engine", help="onnxruntime, litert, openvino, coreml, genai; absent: the best one here."),
@@ -170,13 +171,36 @@ def bench(
             help="Write receipts there; into a file called bundle.json: the manifest with them added."
         ),
     ] = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROFILE.yaml",
+            help="Find the engine, threads and decoder options that are best on this machine, and write them"
+            " to this device profile.",
+        ),
+    ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(help="With --tune: a recording like your cameras'; absent: the shipped one."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on this machine with every engine that can run it, in turns."""
     with reporting(as_json=as_json):
+        screen = console(as_json=as_json)
+        if tune is not None:
+            from edge_runtime.cli.tune import show as show_tuning
+            from edge_runtime.cli.tune import tune as tune_model
+
+            with screen.status("Measuring …"):
+                tuned = tune_model(model, task=task, engine=engine, seconds=seconds, clip=clip, out=tune)
+            if as_json:
+                print_json(tuned)
+            else:
+                show_tuning(tuned, screen)
+            return
         from edge_runtime.cli.bench import bench_model, show
 
-        screen = console(as_json=as_json)
         with screen.status("Measuring …"):
             report = bench_model(
                 model, task=task, engine=engine, threads=threads, seconds=seconds, runs=runs, receipt=receipt
@@ -190,10 +214,20 @@ def bench(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo-out"),
+    live: Annotated[
+        bool, typer.Option("--live", help="Play it again and again, with a page in the browser.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="With --live: of the page; 0: any.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the shipped clip through the shipped detector as two cameras, and show what comes out."""
     with reporting(as_json=as_json):
+        if live:
+            from edge_runtime.cli.demo_live import run_live
+
+            raise typer.Exit(run_live(out, port=port, as_json=as_json))
         from edge_runtime.cli.demo import run_demo
 
         raise typer.Exit(run_demo(out, as_json=as_json))

@@ -112,7 +112,7 @@ def bench_model(
                 problems.append(Cost(choice.variant, choice.engine, problem=choice.why))
                 continue
             try:
-                opened.append((choice, _open(bundle, choice, options)))
+                opened.append((choice, open_runner(bundle, choice, options)))
             except EdgeRuntimeError as error:
                 problems.append(Cost(choice.variant, choice.engine, choice.provider, problem=str(error)))
         if not opened:
@@ -172,7 +172,12 @@ def _because(choice: Choice, cost: Cost) -> Choice:
     return replace(choice, why=cost.problem)
 
 
-def _open(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Runner:
+def open_runner(bundle: ModelBundle, choice: Choice, options: EngineOptions) -> Runner:
+    """Open a choice with an input of its own, warm.
+
+    Raises:
+        EdgeRuntimeError: It does not open or run.
+    """
     session = open_choice(bundle, choice, options)
     try:
         spec = bundle.manifest.task_of(variant_of(bundle, choice))

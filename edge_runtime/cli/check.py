@@ -20,13 +20,14 @@ from edge_runtime.cli.shell import ExitCode, exit_code
 from edge_runtime.contract.device import Decoding, DeviceProfile
 from edge_runtime.contract.errors import EdgeRuntimeError, InputError
 from edge_runtime.contract.frame import Picture
-from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.result import Classification, Detections, Embedding
 from edge_runtime.engines.select import explain
 from edge_runtime.local_model import LocalModel, choices_here, this_device
 from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.settings import AgentSettings, CameraSettings, check_labels, load_settings
 from edge_runtime.video.decoder import Decoded
 from edge_runtime.video.source import SourceSpec, VideoSource
+from edge_runtime.video.tape import Budget, StreamTape
 
 AT_ONCE = 8
 """Cameras opened at the same time; one that does not answer takes its whole timeout."""
@@ -169,6 +170,7 @@ def check_camera(
             notes = [
                 source.cut_off() or _played(source, frames),
                 source.decoder if spec.decoding.hardware not in {None, source.decoder} else "",
+                _main_stream(name, camera),
             ]
     except EdgeRuntimeError as error:
         return CameraCheck(name, camera.shown_source, problem=_of(name, error), code=exit_code(error))
@@ -179,6 +181,15 @@ def check_camera(
         return CameraCheck(name, camera.shown_source, problem=problem, code=ExitCode.FAILURE)
     said_notes = "; ".join(filter(None, notes))
     return CameraCheck(name, camera.shown_source, picture.height, picture.width, sees, note=said_notes)
+
+
+def _main_stream(name: str, camera: CameraSettings) -> str:
+    """Open the stream that clips are made of; say why there can be no clips of it, empty: there can."""
+    if camera.main is None:
+        return ""
+    tape = StreamTape(0, Budget(0), own_reader=True)
+    with closing(VideoSource(SourceSpec(name, camera.main, camera.transport), tape)):
+        return f"no clips: {tape.trouble}" if tape.trouble else ""
 
 
 def _first_picture(camera: str, frames: Iterator[Decoded]) -> Picture:
@@ -203,8 +214,10 @@ def _of(camera: str, error: EdgeRuntimeError) -> str:
     return said_so if f"camera '{camera}'" in said_so else f"camera '{camera}': {said_so}"
 
 
-def said(answer: Detections | Classification) -> str:
+def said(answer: Detections | Classification | Embedding) -> str:
     """Write an answer in a few words: `5 person, 1 car`, or `tabby 0.91`."""
+    if isinstance(answer, Embedding):
+        return f"a vector of {answer.vector.size} numbers"
     if isinstance(answer, Classification):
         return ", ".join(
             f"{answer.labels[int(index)]} {score:.2f}"

@@ -80,23 +80,28 @@ def run_demo(folder: Path, *, as_json: bool) -> ExitCode:
     return outcome(status, stopped=stop.is_set())
 
 
-def prepare(folder: Path) -> Path:
-    """Put the clip and a store.yaml into the folder.
+def prepare(folder: Path, name: str = "store.yaml") -> Path:
+    """Put the clip and its settings into the folder.
+
+    Args:
+        folder: Made when absent.
+        name: Of the settings: `store.yaml`, or `live.yaml`.
 
     Returns:
-        The store.yaml.
+        The settings' file.
 
     Raises:
         StorageError: The folder cannot be written.
     """
     package = files("edge_runtime")
-    store = folder / "store.yaml"
+    store = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with as_file(package / "media" / CLIP) as clip:
             shutil.copyfile(clip, folder / CLIP)
         if not store.exists():
-            store.write_text((package / "demo.yaml").read_text("utf-8"), "utf-8")
+            shipped = "demo.yaml" if name == "store.yaml" else name
+            store.write_text((package / shipped).read_text("utf-8"), "utf-8")
     except OSError as error:
         raise StorageError(
             f"demo: {folder} cannot be written: {error.strerror}", do="Name another folder: --out FOLDER"

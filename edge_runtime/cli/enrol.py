@@ -1,18 +1,15 @@
 """`edge-runtime enrol`: makes this machine a device of a fleet. Starts nothing."""
 
-import os
 from importlib.metadata import version
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from rich.markup import escape
 
 from device_profiles.loader import load_profile
 from edge_runtime.cli.shell import console, print_json
 from edge_runtime.contract.errors import ConfigError
+from edge_runtime.counts.timezone import is_zone, local_timezone
 from edge_runtime.engines.machine import detect_profile
-
-_ZONES = "zoneinfo/"
 
 
 def enrol_here(
@@ -66,25 +63,7 @@ def enrol_here(
     screen.print(f"Name it in store.yaml: [bold]fleet: {{folder: {escape(str(folder))}}}[/]", soft_wrap=True)
 
 
-def local_timezone() -> str:
-    """Give the IANA name of the system's time zone; UTC where it has none."""
-    named = os.environ.get("TZ", "").removeprefix(":")
-    linked = str(Path("/etc/localtime").resolve()).partition(_ZONES)[2]
-    for name in (named, linked):
-        if name and _is_zone(name):
-            return name
-    return "UTC"
-
-
 def _checked(timezone: str) -> str:
-    if not _is_zone(timezone):
+    if not is_zone(timezone):
         raise ConfigError("--timezone", expected="a name as Europe/Berlin", got=timezone)
     return timezone
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        return False
-    return True

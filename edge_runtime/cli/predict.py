@@ -18,7 +18,7 @@ from edge_runtime.cli.predict_text import TextReport, predict_texts
 from edge_runtime.contract.errors import ConfigError, InputError, StorageError
 from edge_runtime.contract.frame import Picture, Plane
 from edge_runtime.contract.request import Sampling
-from edge_runtime.contract.result import Classification, Detections
+from edge_runtime.contract.result import Classification, Detections, Embedding
 from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, TensorsSpec
 from edge_runtime.local_model import LocalModel, find_bundle, open_model, this_device
 from edge_runtime.settings import load_task
@@ -192,7 +192,10 @@ def _see(model: LocalModel, image: Path, pixels: Plane, out: Path | None) -> See
     return Seen(image, pixels.shape[0], pixels.shape[1], latency_ms, found, drawn)
 
 
-def _found(answer: Detections | Classification) -> Iterator[Found]:
+def _found(answer: Detections | Classification | Embedding) -> Iterator[Found]:
+    if isinstance(answer, Embedding):
+        yield Found(f"a vector of {answer.vector.size} numbers", 1.0)
+        return
     scores = [round(float(score), 4) for score in answer.scores]
     labels = [answer.labels[int(index)] for index in answer.classes]
     if isinstance(answer, Classification):

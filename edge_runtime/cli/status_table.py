@@ -45,6 +45,7 @@ def status_table(status: AgentStatus) -> Group:
             for camera in status.cameras
             if ": " in camera.decoder  # and why not by what the profile names
         ),
+        *(Text(line, style="yellow") for line in worries(status)),
         *(Text(sink_line(sink), style="yellow" if sink.trouble else "dim") for sink in status.sinks),
         *(() if requests is None else (Text(requests_line(requests), style=_request_style(requests)),)),
         *(Text(line, style="dim" if fine else "yellow") for line, fine in fleet_lines(status)),
@@ -60,12 +61,22 @@ def status_lines(status: AgentStatus) -> Iterator[str]:
             f" decoded={camera.decoded} inferred={camera.inferred}"
             f" dropped={sum(camera.dropped.values())} {counts(camera)}".rstrip()
         )
+    yield from worries(status)
     for sink in status.sinks:
         yield sink_line(sink)
     if status.requests is not None:
         yield requests_line(status.requests)
     for line, _ in fleet_lines(status):
         yield line
+
+
+def worries(status: AgentStatus) -> Iterator[str]:
+    """Write what is wrong with pictures that come, and what the machine has given up."""
+    for camera in status.cameras:
+        if camera.health:
+            yield f"camera {camera.name}: its picture is {' and '.join(camera.health)}"
+    if status.level:
+        yield f"level {status.level}: fewer frames are looked at: {status.level_reason}"
 
 
 def counts(camera: CameraStatus) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 
@@ -44,10 +44,13 @@ def unwind_on_sigterm() -> Generator[None, None, None]:
 
 
 @contextmanager
-def stop_on_signals() -> Generator[threading.Event, None, None]:
+def stop_on_signals(told: Callable[[], None] | None = None) -> Generator[threading.Event, None, None]:
     """Give an event that SIGINT and SIGTERM set.
 
     After the first signal the earlier handlers are back, so that a second Ctrl-C is not ignored.
+
+    Args:
+        told: Called with the first signal; must not take time.
 
     Yields:
         The event. Outside the main thread, where Python takes no signals, nothing sets it.
@@ -68,6 +71,8 @@ def stop_on_signals() -> Generator[threading.Event, None, None]:
     def handle(_number: int, _frame: object) -> None:
         stop.set()
         restore()
+        if told is not None:
+            told()
 
     for number in watched:
         signal.signal(number, handle)

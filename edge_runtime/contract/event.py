@@ -16,6 +16,13 @@ EVENT_VERSION = 1
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+class Attribute(Declared):
+    """What a second model said of an object."""
+
+    value: str = Field(description="the class, or the number of an identity")
+    confidence: Fraction
+
+
 class Subject(Declared):
     """The tracked object an event is about.
 
@@ -26,6 +33,11 @@ class Subject(Declared):
     label: str
     confidence: Fraction
     box: tuple[Fraction, Fraction, Fraction, Fraction]
+    attributes: dict[str, Attribute] | None = Field(
+        default=None,
+        exclude_if=lambda attributes: attributes is None,
+        description="by the camera's `then`; absent where no second model has said anything yet",
+    )
 
 
 class _Event(Declared):
@@ -86,8 +98,17 @@ class CameraStateChanged(_Event):
     reason: str = ""
 
 
+class CameraHealthChanged(_Event):
+    """The picture of a camera went bad, or is well again, while the camera went on sending."""
+
+    type: Literal["camera_health"] = "camera_health"
+    condition: Literal["frozen", "black", "blinded", "moved"]
+    present: bool = Field(description="true: it is there now; false: it is over")
+    since: str = Field(description="ISO 8601 UTC with milliseconds: when it began")
+
+
 Event = Annotated[
-    ZoneEntered | ZoneLeft | ZoneDwell | LineCrossed | CameraStateChanged,
+    ZoneEntered | ZoneLeft | ZoneDwell | LineCrossed | CameraStateChanged | CameraHealthChanged,
     Field(discriminator="type"),
 ]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_runtime.contract.event import Event
+from edge_runtime.contract.event import Attribute, Event
 from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.result import Boxes, Detections, Tracks
 
@@ -25,6 +25,7 @@ class Scene:
         crossings: Crossings of each line so far, by line name, then by the user's word for the direction.
         events: What this frame caused.
         found: All that the model found, unsure objects too; None: it did not look at this very frame.
+        attributes: What second models said of the tracks, by track, then by the name of what is said.
         hidden: (n, 4) float32 xyxy, source pixels: what nobody may see of this picture, where it is stored,
             shown or sent.
     """
@@ -35,4 +36,7 @@ class Scene:
     crossings: Mapping[str, Mapping[str, int]]
     events: tuple[Event, ...] = ()
     found: Detections | None = None
+    attributes: Mapping[int, Mapping[str, Attribute]] = field(
+        default_factory=dict[int, Mapping[str, Attribute]]
+    )
     hidden: Boxes = field(default_factory=_nobody)

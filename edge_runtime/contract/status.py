@@ -19,6 +19,19 @@ class CameraState(StrEnum):
     """Cannot work until somebody changes something."""
 
 
+class Condition(StrEnum):
+    """What is wrong with the picture of a camera that sends pictures."""
+
+    FROZEN = "frozen"
+    """The same picture again and again."""
+    BLACK = "black"
+    """Nothing but black."""
+    BLINDED = "blinded"
+    """No structure: a lamp, a cover or dirt in front of the lens."""
+    MOVED = "moved"
+    """Another place than before: the camera was turned."""
+
+
 class DropCause(StrEnum):
     """Why a decoded frame was not inferred."""
 
@@ -65,6 +78,9 @@ class CameraStatus:
         occupancy: Objects in each zone now.
         crossings: By line, then by direction.
         decoder: What decodes: a hardware decoder's name, or `processor`; and why not what the profile names.
+        health: What is wrong with its picture.
+        age_s: How old its answers of the last seconds were, in the middle; None: there were
+            none, or it is no live camera.
     """
 
     name: str
@@ -82,6 +98,8 @@ class CameraStatus:
     occupancy: Mapping[str, int] = field(default_factory=dict[str, int])
     crossings: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     decoder: str = ""
+    health: tuple[Condition, ...] = ()
+    age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +181,25 @@ class FleetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The store, now: who came and went over its entrances.
+
+    Args:
+        day: The store's day, as `2026-11-25`; it begins when the settings say so.
+        inside: People in the store.
+        entered: Seen coming in today.
+        left: Seen going out today.
+        missed: Entries nobody saw, as far as leavings prove them.
+    """
+
+    day: str
+    inside: int = 0
+    entered: int = 0
+    left: int = 0
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """The whole agent, now."""
 
@@ -178,5 +215,11 @@ class AgentStatus:
     """None: the device is in no fleet."""
     later: tuple[str, ...] = ()
     """Settings that have changed and wait for a restart."""
+    store: StoreStatus | None = None
+    """None: the agent keeps no counts, or no line is an entrance."""
     trouble: str = ""
     """What is wrong with the agent as a whole; empty: nothing."""
+    level: int = 0
+    """How much the machine has given up, so as not to break; 0: nothing."""
+    level_reason: str = ""
+    """Why; empty at 0."""

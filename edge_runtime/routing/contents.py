@@ -25,7 +25,7 @@ _PICTURE = frozenset({DataClass.VIDEO, DataClass.FACES})
 _TEXT = frozenset({DataClass.TEXT})
 _TENSORS = frozenset({DataClass.TENSORS})
 _ANYTHING = frozenset(DataClass)
-_PICTURE_KINDS = frozenset({"detection", "classification"})
+_PICTURE_KINDS = frozenset({"detection", "classification", "image-embedding"})
 _LONGEST_NAME = 64
 _STRINGS = frozenset("OSU")
 """Kinds of numpy dtypes: objects, as texts come over the wire, bytes and text."""

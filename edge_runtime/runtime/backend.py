@@ -6,6 +6,7 @@ Speaks no HTTP and decides no route.
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ from edge_runtime.contract.errors import (
     OverloadedError,
     UnknownModelError,
 )
+from edge_runtime.contract.given import GivenAnswer
 from edge_runtime.contract.request import Request
 from edge_runtime.contract.result import Answer, Values
 from edge_runtime.protocol.backend import ModelDescription, ModelState, Piece, TensorAnswer
@@ -31,6 +33,9 @@ _T = TypeVar("_T")
 _WAITING_A_WORKER = 16
 """Requests that wait for each worker; more are sent away at once, for they would wait too long anyway."""
 
+_GIVEN = 20
+"""Answers that are remembered for whoever looks."""
+
 _END = object()
 
 
@@ -41,10 +46,14 @@ class RuntimeBackend:
         runtime: Who answers.
         at_once: Requests worked on at the same time; as many again of those that may have to wait for the
             cloud.
+
+    Attributes:
+        given: The last answers, the newest first; appended to by the event loop's thread alone.
     """
 
     def __init__(self, runtime: Runtime, at_once: int) -> None:
         self._runtime = runtime
+        self.given: deque[GivenAnswer] = deque(maxlen=_GIVEN)
         # Who waits for a cloud that says nothing must not hold the workers of those who need none.
         self._here = _Workers(at_once, "request")
         self._maybe_there = _Workers(at_once, "request-cloud")
@@ -93,6 +102,7 @@ class RuntimeBackend:
             EdgeRuntimeError: As `Router.predict`.
         """
         answer = await self._work(request, lambda asked: self._runtime.router.predict(asked, outputs))
+        self._note(request, answer)
         if not isinstance(answer.value, Values):
             raise InputError(f"model '{request.model}'", expected="tensors", got=type(request.value).__name__)
         details = {
@@ -109,7 +119,9 @@ class RuntimeBackend:
         Raises:
             EdgeRuntimeError: As `Router.predict`.
         """
-        return await self._work(request, self._runtime.router.predict)
+        answer = await self._work(request, self._runtime.router.predict)
+        self._note(request, answer)
+        return answer
 
     async def generate(self, request: Request) -> AsyncIterator[Piece]:
         """Generate a text piece by piece; closing the iterator ends the work.
@@ -146,6 +158,8 @@ class RuntimeBackend:
                 if isinstance(piece, Exception):
                     raise piece
                 if isinstance(piece, Piece):
+                    if piece.end is not None:
+                        self._note(request, piece.end)
                     yield piece
         finally:
             gone.set()
@@ -180,6 +194,20 @@ class RuntimeBackend:
         if found is False:
             return None
         return Late(found if isinstance(found, Answer) else None)
+
+    def _note(self, request: Request, answer: Answer[Any]) -> None:
+        route, reason = answer.decision.route.value, answer.decision.reason.value
+        self.given.appendleft(
+            GivenAnswer(
+                time.time(),
+                request.model,
+                answer.version,
+                answer.variant,
+                route,
+                reason,
+                answer.latency_ms,
+            )
+        )
 
     def close(self) -> None:
         """Wait for what is under way; take nothing more."""

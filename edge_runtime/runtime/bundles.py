@@ -13,7 +13,7 @@ from edge_runtime.archive import open_any_bundle
 from edge_runtime.bundle import ModelBundle, open_bundle, shipped_bundle, wrap_model
 from edge_runtime.contract.errors import BundleError, ConfigError, StorageError
 from edge_runtime.contract.fleet import Kind
-from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec
+from edge_runtime.contract.task import UnlabelledSpec
 from edge_runtime.settings import AgentSettings, ModelSettings
 from edge_runtime.update.contents import LABELS
 from edge_runtime.update.slots import Slots
@@ -141,7 +141,7 @@ def with_labels(bundle: ModelBundle, file: Path) -> ModelBundle:
         raise ConfigError(f"labels {file}", expected="a readable text file", got=str(error)) from error
     manifest = bundle.manifest
     task = manifest.task
-    own = () if isinstance(task, EmbeddingSpec | GenerationSpec) else task.labels
+    own = () if isinstance(task, UnlabelledSpec) else task.labels
     if not own or len(own) != len(labels):
         raise ConfigError(
             f"labels of model '{manifest.name}'",

@@ -1,6 +1,9 @@
 """RuntimeDoor: the door that settings want, before a runtime, on its port. Answers nothing itself."""
 
+from collections.abc import Sequence
+
 from edge_runtime.contract.errors import ConfigError
+from edge_runtime.contract.given import GivenAnswer
 from edge_runtime.runtime.backend import RuntimeBackend
 from edge_runtime.runtime.runtime import Runtime
 from edge_runtime.settings import DoorSettings
@@ -39,6 +42,11 @@ class RuntimeDoor:
     def url(self) -> str:
         """Its address, for a client on this machine."""
         return self._server.url
+
+    @property
+    def given(self) -> Sequence[GivenAnswer]:
+        """The last answers, the newest first."""
+        return tuple(self._backend.given)
 
     def close(self) -> None:
         """Take no more requests, wait for those under way."""

@@ -14,6 +14,7 @@ from edge_runtime.contract.address import redact
 from edge_runtime.contract.bundle import Name
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.settings.base import Fraction, Labels, Seconds, Settings, beside_the_file, refuse
+from edge_runtime.settings.resilience import HealthSettings
 
 
 def _source(source: str, info: ValidationInfo) -> str:
@@ -25,6 +26,12 @@ def _source(source: str, info: ValidationInfo) -> str:
         hint = f"Did you mean '{near[0]}://'?" if near else "A file is named without a scheme."
         raise refuse(f"unknown scheme '{scheme}://'", f"one of {', '.join(SCHEMES)}", hint)
     return source
+
+
+def _main(address: str, info: ValidationInfo) -> str:
+    if "://" not in address:
+        raise refuse("a file or device as `main`", "an rtsp:// or http(s):// address", "Drop it.")
+    return _source(address, info)
 
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -89,6 +96,10 @@ class ZoneSettings(Settings):
     settle_s: Seconds = Field(
         default=0.3, description="seconds inside (outside) before an object has entered (left)"
     )
+    queue: bool = Field(
+        default=False,
+        description="true: a waiting line, for `counts`; who is in it waits, unless only passing",
+    )
 
 
 class LineSettings(Settings):
@@ -119,6 +130,28 @@ class LineSettings(Settings):
         return self
 
 
+class LookSettings(Settings):
+    """A second model, which looks at the objects that the camera's model found."""
+
+    model: str = Field(
+        description="the name of one of `models`: a classifier, or one that makes vectors of pictures"
+    )
+    labels: Labels = Field(default=(), description="only objects of these classes; empty: all")
+    per_s: Annotated[float, Field(gt=0, le=1000)] = Field(
+        default=5.0, description="its budget: looks a second at most, all objects of the camera together"
+    )
+    every_s: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="an object is looked at again after this long; known ones three times less"
+    )
+    min_px: Annotated[int, Field(ge=1)] = Field(
+        default=24, description="objects whose shorter side has fewer pixels are not looked at"
+    )
+    min_score: Fraction = Field(default=0.5, description="what is said with less is not said")
+    similarity: Annotated[float, Field(ge=-1, le=1)] = Field(
+        default=0.7, description="of a model of vectors: least cosine of two sightings of one object"
+    )
+
+
 class CameraSettings(Settings):
     """A camera: where its pictures come from, which model looks at them, and what counts."""
 
@@ -126,6 +159,12 @@ class CameraSettings(Settings):
         repr=False,
         description="rtsp://…, http(s)://… (MJPEG), a video file, a folder of images, or a device such as"
         " /dev/video0; keep passwords in the environment: rtsp://user:${DOOR_PASSWORD}@10.0.0.5/stream1",
+    )
+    main: Annotated[str, Field(min_length=1), AfterValidator(_main)] | None = Field(
+        default=None,
+        repr=False,
+        description="rtsp://… or http(s)://…: the camera's larger stream, which clips are made of; it is read"
+        " without decoding it, and only where a `clips` sink asks; absent: clips are made of `source`",
     )
     model: str = Field(description="the name of one of `models`")
     transport: Literal["tcp", "udp"] = Field(default="tcp", description="how RTSP carries its pictures")
@@ -153,6 +192,18 @@ class CameraSettings(Settings):
     )
     motion: MotionSettings = MotionSettings()
     tracker: TrackerSettings = TrackerSettings()
+    isolate: bool = Field(
+        default=False,
+        description="true: a process of its own reads and decodes, so that a decoder that crashes costs this"
+        " camera alone; for about 60 MB",
+    )
+    health: HealthSettings | None = Field(
+        default=HealthSettings(), description="what is said of a live camera's picture; null: nothing"
+    )
+    then: dict[Name, LookSettings] = Field(
+        default_factory=dict[Name, LookSettings],
+        description="models that look at what `model` found; by the name that events give what they say",
+    )
     zones: dict[Name, ZoneSettings] = Field(default_factory=dict, description="areas, by name")
     lines: dict[Name, LineSettings] = Field(default_factory=dict, description="lines to cross, by name")
 

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 from edge_runtime.analytics.veil import Blur
 from edge_runtime.contract.errors import ConfigError
-from edge_runtime.contract.task import EmbeddingSpec, GenerationSpec, TaskSpec
+from edge_runtime.contract.task import TaskSpec, UnlabelledSpec
 from edge_runtime.settings.document import Document
+from edge_runtime.settings.entrances import wrong_entrances
 from edge_runtime.settings.model import AgentSettings
+from edge_runtime.settings.places import shared_places
 from edge_runtime.settings.problems import Problem, did_you_mean
+from edge_runtime.settings.recordings import ClipsSinkSettings, SnapshotsSinkSettings
 from edge_runtime.settings.sinks import (
     JsonlSinkSettings,
     MqttSinkSettings,
@@ -29,6 +32,11 @@ def references(document: Document) -> Iterator[Problem]:
         if isinstance(model, str) and model not in models:
             keys = ("cameras", camera, "model")
             yield Problem(keys, f"no model is called '{model}'", do=did_you_mean(model, models))
+        for name, look in _block(_block(settings).get("then")).items():
+            model = _block(look).get("model")
+            if isinstance(model, str) and model not in models:
+                keys = ("cameras", camera, "then", name, "model")
+                yield Problem(keys, f"no model is called '{model}'", do=did_you_mean(model, models))
     sinks = document.value(("sinks",))
     for index, sink in enumerate(cast("list[object]", sinks) if isinstance(sinks, list) else []):
         wanted = _block(sink).get("cameras")
@@ -65,7 +73,11 @@ def files(settings: AgentSettings) -> Iterator[Problem]:
         if isinstance(sink, MqttSinkSettings) and sink.late and None in (settings.door, settings.cloud):
             problem = "late answers come from a cloud to those who asked a door"
             yield Problem(("sinks", index, "late"), problem, do="Add `door` and `cloud`, or drop it.")
+    if settings.counts is not None:
+        yield from wrong_entrances(settings.counts, settings.cameras)
     yield from _shared_videos(settings)
+    yield from shared_places(settings.sinks)
+    yield from _shared_folders(settings)
     yield from _nobody_to_find(settings)
 
 
@@ -80,6 +92,17 @@ def _shared_videos(settings: AgentSettings) -> Iterator[Problem]:
                     problem = f"sinks[{first}] writes the video of '{camera}' into this folder already"
                     yield Problem(("sinks", index, "folder"), problem, do="Give each sink its own folder.")
                     break
+
+
+def _shared_folders(settings: AgentSettings) -> Iterator[Problem]:
+    """Find sinks that would count, and delete, each other's recordings."""
+    taken: dict[Path, int] = {}
+    for index, sink in enumerate(settings.sinks):
+        if isinstance(sink, ClipsSinkSettings | SnapshotsSinkSettings):
+            first = taken.setdefault(sink.folder, index)
+            if first != index:
+                problem = f"sinks[{first}] records into this folder already"
+                yield Problem(("sinks", index, "folder"), problem, do="Give each sink its own folder.")
 
 
 def blurs(settings: AgentSettings) -> frozenset[Blur]:
@@ -132,6 +155,7 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
         areas: dict[str, tuple[str, ...]] = {
             **{f"zones.{zone}": rule.labels for zone, rule in camera.zones.items()},
             **{f"lines.{line}": rule.labels for line, rule in camera.lines.items()},
+            **{f"then.{name}": look.labels for name, look in camera.then.items()},
         }
         for area, labels in areas.items():
             for label in labels:
@@ -140,7 +164,7 @@ def _label_problems(settings: AgentSettings, tasks: Mapping[str, TaskSpec]) -> I
 
 
 def _labels(task: TaskSpec) -> tuple[str, ...]:
-    return () if isinstance(task, EmbeddingSpec | GenerationSpec) else task.labels
+    return () if isinstance(task, UnlabelledSpec) else task.labels
 
 
 def _unknown(place: str, label: str, model: str, known: tuple[str, ...]) -> str:

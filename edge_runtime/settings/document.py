@@ -105,12 +105,13 @@ class Document:
         return both
 
 
-def read_document(path: Path, environment: Mapping[str, str]) -> Document:
+def read_document(path: Path, environment: Mapping[str, str], name: str | None = None) -> Document:
     """Read a YAML file.
 
     Args:
         path: The file.
         environment: Where `${NAME}` and `${NAME:-default}` come from; `$$` stands for one `$`.
+        name: What a person knows the file by; None: its path.
 
     Returns:
         The data with its marks, and its faults.
@@ -118,30 +119,31 @@ def read_document(path: Path, environment: Mapping[str, str]) -> Document:
     Raises:
         ConfigError: The file cannot be read or is not YAML.
     """
-    text = _read(path)
+    shown = name or str(path)
+    text = _read(path, shown)
     # ruamel.yaml types none of this.
     yaml: Any = YAML(typ="safe", pure=True)
     try:
         root = cast("Node | None", yaml.compose(text))
     except MarkedYAMLError as error:
-        raise _syntax_error(path, text, error) from error
+        raise _syntax_error(shown, text, error) from error
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}", do="Correct the file.") from error
-    document = Document(str(path))
+        raise ConfigError(f"{shown}: not YAML: {error}", do="Correct the file.") from error
+    document = Document(shown)
     if root is None:
         return document
     document.data = _Reader(document, yaml.constructor, environment).read(root, ())
     return document
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, shown: str) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: too large", expected=f"at most {_MAX_BYTES} bytes")
+            raise ConfigError(f"{shown}: too large", expected=f"at most {_MAX_BYTES} bytes")
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: not text", expected="UTF-8", got=f"byte {error.object[error.start]:#04x}"
+            f"{shown}: not text", expected="UTF-8", got=f"byte {error.object[error.start]:#04x}"
         ) from error
     except OSError as error:
         raise ConfigError(
@@ -149,7 +151,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _syntax_error(path: Path, text: str, error: MarkedYAMLError) -> ConfigError:
+def _syntax_error(shown: str, text: str, error: MarkedYAMLError) -> ConfigError:
     marks: list[Any] = [error.problem_mark, error.context_mark]
     line = next((int(mark.line) + 1 for mark in marks if mark), 1)
     lines = text.splitlines()
@@ -160,7 +162,7 @@ def _syntax_error(path: Path, text: str, error: MarkedYAMLError) -> ConfigError:
         do = "Indent with spaces, not tabs."
     else:
         do = "Correct the line, or one just above it."
-    return ConfigError(f"{path}:{line}: not YAML: {error.problem or error.context}", do=do)
+    return ConfigError(f"{shown}:{line}: not YAML: {error.problem or error.context}", do=do)
 
 
 class _Reader:

@@ -29,6 +29,8 @@ OVERRIDES: Mapping[str, str] = {
 }
 """Environment variable -> the key of the file that it replaces."""
 
+_SENT = "the fleet's settings"
+"""What they are called: where the device keeps them says nothing to who wrote them."""
 _OWN_DO = "Leave it out: each device has it in its own store.yaml."
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def load_with(path: Path, sent: Path | None, environment: Mapping[str, str] | No
     folder = path.parent.absolute()
     document = _read(path, env, "a mapping with version, site, models and cameras")
     if sent is not None:
-        theirs = _read(sent, env, "a mapping with version, models and cameras")
+        theirs = _read(sent, env, "a mapping with version, models and cameras", _SENT)
         foreign = [key for key in DEVICES_OWN if key in theirs.data]
         if foreign:
             said = [Problem((key,), "is the device's own", do=_OWN_DO) for key in foreign]
@@ -144,8 +146,8 @@ def load_task(path: Path, environment: Mapping[str, str] | None = None) -> TaskS
     return task
 
 
-def _read(path: Path, environment: Mapping[str, str], expected: str) -> Document:
-    document = read_document(path, environment)
+def _read(path: Path, environment: Mapping[str, str], expected: str, name: str | None = None) -> Document:
+    document = read_document(path, environment, name)
     if not isinstance(document.data, dict):
         got = "an empty file" if document.data is None else type(document.data).__name__
         raise SettingsError(document, [Problem((), "", expected, got)])

@@ -10,12 +10,16 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from edge_runtime.bundle import shipped_bundle
 from edge_runtime.contract.bundle import Name
+from edge_runtime.contract.device import Tuned
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.settings.base import Fraction, Labels, OwnPath, Settings, beside_the_file, refuse
 from edge_runtime.settings.camera import CameraSettings
+from edge_runtime.settings.counts import CountsSettings
 from edge_runtime.settings.fleet import BundleSettings, FleetSettings
+from edge_runtime.settings.page import PageSettings
 from edge_runtime.settings.privacy import PrivacySettings
 from edge_runtime.settings.requests import CloudSettings, DoorSettings, OutboxSettings, RouteSettings
+from edge_runtime.settings.resilience import DegradeSettings
 from edge_runtime.settings.sinks import SinkSettings
 
 
@@ -42,6 +46,10 @@ class EngineSettings(Settings):
     allow_fallback: bool = Field(
         default=False, description="use the CPU when none of the providers runs, instead of refusing to start"
     )
+
+    def threads_for(self, tuned: Tuned | None) -> int:
+        """Give the threads of one inference: these, or where none are said, what was measured here."""
+        return self.threads if tuned is None or "threads" in self.model_fields_set else tuned.threads
 
 
 class ModelSettings(Settings):
@@ -114,6 +122,18 @@ class AgentSettings(Settings):
     )
     sinks: tuple[SinkSettings, ...] = Field(default=(), description="where events and pictures go")
     privacy: PrivacySettings = Field(default=PrivacySettings(), description="what nobody may see in pictures")
+    counts: CountsSettings | None = Field(
+        default=None,
+        description="what is counted by the hour and the day, and kept; `{}` is enough; absent: nothing",
+    )
+    degrade: DegradeSettings | None = Field(
+        default=DegradeSettings(),
+        description="when the machine gives up frames, before it breaks; null: it never does",
+    )
+    page: PageSettings | None = Field(
+        default=None,
+        description="a page in the browser: live pictures, events, an editor of zones; `{}` is enough",
+    )
     door: DoorSettings | None = Field(
         default=None, description="where applications on this device send requests; absent: nowhere"
     )

@@ -16,7 +16,7 @@ from edge_runtime.contract.errors import ConfigError, EdgeRuntimeError
 from edge_runtime.settings.document import Document, Keys
 from edge_runtime.settings.schema import Schema, known_keys
 
-_SECRET_KEYS = frozenset({"password", "token"})
+_SECRET_KEYS = frozenset({"password", "secret", "token"})
 _NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64 of them"
 
 
@@ -45,13 +45,22 @@ class Problem:
         )
         return str(EdgeRuntimeError(place, expected=self.expected, got=self.got, do=self.do))
 
+    def alone(self) -> str:
+        """Write it without its place."""
+        said = EdgeRuntimeError(self.problem, expected=self.expected, got=self.got, do=self.do)
+        return str(said).removeprefix(": ")
+
 
 class SettingsError(ConfigError):
-    """A settings file is wrong; `problems` has one line for each thing that is, in the file's order."""
+    """A settings file is wrong; `problems` has one line for each thing that is, in the file's order.
+
+    `places` has, for each, where it is and what to say there.
+    """
 
     def __init__(self, document: Document, problems: Iterable[Problem]) -> None:
         ordered = sorted(problems, key=lambda problem: document.line(problem.keys))
         self.problems = tuple(problem.said(document) for problem in ordered)
+        self.places = tuple((problem.keys, problem.alone()) for problem in ordered)
         super().__init__("\n".join(self.problems))
 
 
@@ -126,7 +135,7 @@ def _real_keys(location: Sequence[str | int], document: Document, *, missing: bo
 
 
 def _shown(keys: Keys, document: Document) -> str:
-    if keys and keys[-1] in _SECRET_KEYS:
+    if _is_secret(keys):
         return "***"
     if (written := document.written.get(keys)) is not None:
         return f"what the environment says for '{written}'"
@@ -136,3 +145,10 @@ def _shown(keys: Keys, document: Document) -> str:
     if isinstance(value, list):
         return f"a list of {len(cast('list[object]', value))}"
     return "nothing" if value is None else redact(repr(value))[:200]
+
+
+def _is_secret(keys: Keys) -> bool:
+    """Whether a value may not be shown: of a webhook not even its address, which may be all it takes."""
+    if not keys:
+        return False
+    return keys[-1] in _SECRET_KEYS or "headers" in keys[:-1] or (keys[0], keys[-1]) == ("sinks", "url")

@@ -5,7 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from edge_runtime.settings.base import OwnPath, Settings, refuse
+from edge_runtime.settings.home_assistant import HomeAssistantSettings
+from edge_runtime.settings.outgoing import KafkaSinkSettings, RedisSinkSettings, WebhookSinkSettings
 from edge_runtime.settings.privacy import OwnBlur
+from edge_runtime.settings.recordings import ClipsSinkSettings, SnapshotsSinkSettings
 
 
 class JsonlSinkSettings(Settings):
@@ -39,6 +42,11 @@ class MqttSinkSettings(Settings):
         default=False,
         description="publish the cloud's late answers, too: {prefix}/{site}/answers/{request_id}; takes a"
         " `door` and a `cloud`",
+    )
+    home_assistant: HomeAssistantSettings | None = Field(
+        default=None,
+        description="announce cameras, zones, lines and models to Home Assistant; `{}` is enough; absent:"
+        " nobody is told",
     )
 
     @model_validator(mode="after")
@@ -75,5 +83,14 @@ class ReportSinkSettings(Settings):
 
 
 SinkSettings = Annotated[
-    JsonlSinkSettings | MqttSinkSettings | VideoSinkSettings | ReportSinkSettings, Field(discriminator="type")
+    JsonlSinkSettings
+    | MqttSinkSettings
+    | WebhookSinkSettings
+    | RedisSinkSettings
+    | KafkaSinkSettings
+    | VideoSinkSettings
+    | ReportSinkSettings
+    | ClipsSinkSettings
+    | SnapshotsSinkSettings,
+    Field(discriminator="type"),
 ]

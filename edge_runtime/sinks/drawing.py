@@ -127,6 +127,11 @@ def shrink(picture: Picture, size: tuple[int, int]) -> Plane:
     return image
 
 
+def _named(scene: Scene, track: int, label: str) -> str:
+    said = scene.attributes.get(track, {})
+    return " ".join((f"{track} {label}", *(f"{name}={one.value}" for name, one in said.items())))
+
+
 @lru_cache(maxsize=256)
 def track_colour(track: int) -> Colour:
     """Give a track its colour (BGR): the same in every picture, of one brightness, easy to tell apart."""
@@ -174,7 +179,7 @@ class _Desk:
         scale = np.array((self._width / picture.width, self._height / picture.height) * 2)
         boxes = np.rint(tracks.boxes * scale).astype(int)
         for number, (x1, y1, x2, y2), kind in zip(tracks.ids, boxes, tracks.classes, strict=True):
-            self.box(int(number), (x1, y1, x2, y2), f"{number} {tracks.labels[kind]}")
+            self.box(int(number), (x1, y1, x2, y2), _named(scene, int(number), str(tracks.labels[int(kind)])))
 
     def box(self, number: int, sides: tuple[float, float, float, float], text: str) -> None:
         x1, y1, x2, y2 = (round(side) for side in sides)

@@ -3,16 +3,18 @@
     {prefix}/{site}/{camera}/events   each event, QoS 1
     {prefix}/{site}/{camera}/state    the camera now, retained, at most once a second
     {prefix}/{site}/answers/{id}      a late answer of the cloud, QoS 1
+    {prefix}/{site}/level             what the machine has given up so as not to break, and why, retained
+    {prefix}/{site}/store             who came and went today, where that is counted, retained
+    {prefix}/{site}/models/{model}    the version of a model that a fleet updates, retained
     {prefix}/{site}/status            "online" or "offline", retained, the last will
 
 An event or an answer leaves the spool when the broker acknowledges it, not before. Receives no messages; the
-fleet's link is another client.
+fleet's link is another client. With an `Announcer`, Home Assistant is told what there is.
 """
 
 import json
 import logging
 import random
-import re
 import socket
 import threading
 import time
@@ -24,8 +26,12 @@ from pathlib import Path
 from edge_runtime.contract.errors import RemoteError, StorageError
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.status import AgentStatus, CameraStatus, SinkStatus
+from edge_runtime.sinks.announcer import Announcer
+from edge_runtime.sinks.home_assistant import StorePlan
 from edge_runtime.sinks.mqtt_link import Broker, Link, Tls
 from edge_runtime.sinks.spool import Spool
+from edge_runtime.sinks.states import of_the_store
+from edge_runtime.sinks.topics import level
 
 __all__ = ["MqttOptions", "MqttSink", "Tls"]
 
@@ -33,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _STATE_EVERY_S = 1.0
 _STEADY_S = 30.0
-_NOT_A_LEVEL = re.compile(r"[+#/\x00]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,26 @@ class MqttSink:
         site: This store; part of every topic and of the client's id.
         spool: The SQLite file that holds what the broker has not acknowledged.
         name: What statuses and messages call this sink.
+        announcer: Tells Home Assistant what there is; None: nobody does.
 
     Raises:
         ConfigError: A certificate cannot be read.
     """
 
-    def __init__(self, options: MqttOptions, *, site: str, spool: Path, name: str = "mqtt") -> None:
+    def __init__(
+        self,
+        options: MqttOptions,
+        *,
+        site: str,
+        spool: Path,
+        name: str = "mqtt",
+        announcer: Announcer | None = None,
+    ) -> None:
         self.name = name
         self._options = options
         self._context = None if options.tls is None else options.tls.context()
-        self._root = f"{options.prefix}/{_level(site)}"
+        self._announcer = announcer
+        self._root = f"{options.prefix}/{level(site)}"
         self._broker = Broker(
             options.host,
             options.port,
@@ -97,6 +112,7 @@ class MqttSink:
         )
         self._spool = Spool(spool, max_bytes=options.queue_max_bytes)
         self._states: dict[str, bytes] = {}
+        self._store_states: dict[str, bytes] = {}
         self._delivered = 0
         self._trouble = ""
         self._closing = threading.Event()
@@ -112,7 +128,7 @@ class MqttSink:
             StorageError: The disk did not take them.
         """
         self._spool.append(
-            [(f"{self._root}/{_level(e.camera)}/events", e.model_dump_json().encode()) for e in events]
+            [(f"{self._root}/{level(e.camera)}/events", e.model_dump_json().encode()) for e in events]
         )
         self._ring()
 
@@ -126,7 +142,7 @@ class MqttSink:
         Raises:
             StorageError: The disk did not take it.
         """
-        self._spool.append([(f"{self._root}/answers/{_level(request_id)}", document)])
+        self._spool.append([(f"{self._root}/answers/{level(request_id)}", document)])
         self._ring()
 
     def sync(self) -> None:
@@ -139,13 +155,20 @@ class MqttSink:
 
     def report(self, status: AgentStatus) -> None:
         """Publish, retained, how the cameras are; at most once a second each, and only what changed."""
-        there = {f"{self._root}/{_level(c.name)}/state": _state(c) for c in status.cameras}
+        there = {f"{self._root}/{level(c.name)}/state": _state(c) for c in status.cameras}
         gone = {
             topic: _stopped(payload, "the camera was removed")
             for topic, payload in self._states.items()
             if topic not in there
         }
         self._states = gone | there
+        self._store_states = {f"{self._root}/{end}": state for end, state in of_the_store(status).items()}
+
+    def describe(self, plan: StorePlan) -> None:
+        """Take in which cameras, zones, lines and models there are from now on; returns at once."""
+        if self._announcer is not None:
+            self._announcer.plan = plan
+            self._ring()
 
     def status(self) -> SinkStatus:
         """Say how many events the broker acknowledged, and how many wait for it."""
@@ -206,23 +229,36 @@ class MqttSink:
         """Send until the sink is closed."""
         # One place is for the availability.
         session = _Session(link, self._spool, max(1, min(self._options.window, link.receive_maximum - 1)))
+        if self._announcer is not None:
+            self._announcer.begin()
         told: dict[str, bytes] = {}
         tell_at = time.monotonic()
         until: float | None = None
         while until is None or (time.monotonic() < until and session.owes()):
             if until is None and self._closing.is_set():
                 until = time.monotonic() + self._options.farewell_s
-            session.send()
+            self._send(link, session)
             if time.monotonic() >= tell_at:
                 told = self._tell(link, told)
                 tell_at = time.monotonic() + _STATE_EVERY_S
             link.poll(_STATE_EVERY_S if until is None else 0.1)
-            self._settle(session)
+            self._settle(session, link.settled())
         self._tell(link, told)
 
-    def _settle(self, session: "_Session") -> None:
+    def _send(self, link: Link, session: "_Session") -> None:
+        """Hand over as much as the broker allows: an announcement first, then what the spool has."""
+        announcing = 0
+        if self._announcer is not None:
+            if session.room > 0:
+                self._announcer.send(link)
+            announcing = int(self._announcer.busy)
+        session.send(session.room - announcing)
+
+    def _settle(self, session: "_Session", mids: list[int]) -> None:
+        if self._announcer is not None:
+            self._announcer.settle(mids)
         try:
-            self._delivered += session.settle()
+            self._delivered += session.settle(mids)
         except StorageError as error:
             # A full disk cannot forget either. The connection is good: go on, and send nothing twice.
             self._set_trouble(str(error))
@@ -230,7 +266,7 @@ class MqttSink:
             self._set_trouble("")
 
     def _tell(self, link: Link, told: dict[str, bytes]) -> dict[str, bytes]:
-        states = self._states
+        states = self._states | self._store_states
         for topic, payload in states.items():
             if told.get(topic) != payload:
                 # Lost with the connection at worst, and the next connection begins with all states.
@@ -257,19 +293,22 @@ class _Session:
     def owes(self) -> bool:
         return len(self._spool) > 0
 
-    def send(self) -> None:
-        room = self._window - len(self._under_way)
+    @property
+    def room(self) -> int:
+        return self._window - len(self._under_way)
+
+    def send(self, room: int) -> None:
         for letter in self._spool.peek(room, after=self._last) if room > 0 else ():
             self._under_way[self._link.publish(letter.topic, letter.payload)] = letter.id
             self._last = letter.id
 
-    def settle(self) -> int:
+    def settle(self, mids: list[int]) -> int:
         """Take what the broker acknowledged out of the spool; give its number.
 
         Raises:
             StorageError: The spool cannot be written; the next call tries again.
         """
-        for mid in self._link.settled():
+        for mid in mids:
             letter = self._under_way.pop(mid, None)
             if letter is not None:
                 self._arrived.append(letter)
@@ -286,6 +325,7 @@ def _state(camera: CameraStatus) -> bytes:
         "camera": camera.name,
         "state": camera.state,
         "reason": camera.reason,
+        "health": list(camera.health),
         "fps": round(camera.inferred_fps, 1),
         "occupancy": dict(camera.occupancy),
         "crossings": {line: dict(counts) for line, counts in camera.crossings.items()},
@@ -299,8 +339,3 @@ def _stopped(state: bytes, reason: str) -> bytes:
     occupancy = dict.fromkeys(last["occupancy"], 0)
     last |= {"state": "stopped", "reason": reason, "fps": 0.0, "occupancy": occupancy}
     return json.dumps(last, separators=(",", ":")).encode()
-
-
-def _level(name: str) -> str:
-    """A name as one level of a topic: MQTT's own signs in it become `_`."""
-    return _NOT_A_LEVEL.sub("_", name)

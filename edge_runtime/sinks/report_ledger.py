@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.analytics.heatmap import Heatmap
 from edge_runtime.contract.event import (
+    CameraHealthChanged,
     CameraStateChanged,
     Event,
     LineCrossed,
@@ -147,6 +148,8 @@ class Ledger:
                 row = f"{event.line}: {event.name}"
             case CameraStateChanged():
                 row = f"camera: {event.state}"
+            case CameraHealthChanged():
+                row = f"camera: {event.condition if event.present else f'no longer {event.condition}'}"
         self.marks.append(Mark(event.pts_ns / 1e9, row))
 
     def _stays(self, zone: str, occupancy: int) -> Stays:

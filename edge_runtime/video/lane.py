@@ -1,6 +1,6 @@
-"""Lane: what one camera's results go through in order: tracker, then rules.
+"""Lane: what one camera's results go through in order: tracker, other models, rules.
 
-Not safe for two threads at once; the pipeline's claim sees to that. Looks at no pixel and no clock.
+Not safe for two threads at once; the pipeline's claim sees to that. Looks at no clock.
 """
 
 from edge_runtime.analytics.rules import Rules
@@ -10,6 +10,7 @@ from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.scene import Scene
 from edge_runtime.video.plan import CameraPlan
+from edge_runtime.video.second_stage import SecondStage
 
 
 class Lane:
@@ -18,6 +19,7 @@ class Lane:
     def __init__(self, plan: CameraPlan) -> None:
         self._tracker = Tracker(plan.tracker)
         self._rules = Rules(plan.zones, plan.lines, plan.context, lost_after_s=plan.tracker.max_lost_s)
+        self._stage = SecondStage(plan.then)
         self._last: Frame | None = None
         self.occupied = False
         """Whether the last frame had tracked objects; read by the camera's thread."""
@@ -32,12 +34,15 @@ class Lane:
         picture = frame.picture
         self._fit(frame)
         tracks = self._tracker.update(detections, frame.pts_ns)
+        attributes = self._rules.attributes = self._stage.look(frame, tracks)
         events = self._rules.update(
             tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
         )
         self._last = frame
         self.occupied = len(tracks) > 0
-        return Scene(frame, tracks, self._rules.occupancy, self._rules.crossings, events, detections)
+        return Scene(
+            frame, tracks, self._rules.occupancy, self._rules.crossings, events, detections, attributes
+        )
 
     def still(self, frame: Frame) -> tuple[Event, ...]:
         """Go on in time without a look: nothing moved, so everybody is where they were."""

@@ -8,8 +8,11 @@ from edge_runtime.analytics.rules import Line, RuleContext, Zone
 from edge_runtime.analytics.tracker import TrackerOptions
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.result import Detections
+from edge_runtime.video.health import HealthOptions
 from edge_runtime.video.motion import MotionOptions
+from edge_runtime.video.second_stage import StagePlan
 from edge_runtime.video.source import SourceSpec
+from edge_runtime.video.tape import StreamTape
 
 
 class Detector(Protocol):
@@ -45,7 +48,11 @@ class CameraPlan:
         tracker: How detections become tracks.
         zones: Areas to watch.
         lines: Lines to watch.
+        then: Models that look at what the detector found.
         never_look: Polygons that are painted over, as fractions of width and height.
+        isolate: Whether another process reads and decodes.
+        health: Which faults of a live camera's picture are said; None: it is not looked at.
+        tape: Keeps the last packets for clips; None: nobody asks for clips.
     """
 
     source: SourceSpec
@@ -59,7 +66,11 @@ class CameraPlan:
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
+    then: tuple[StagePlan, ...] = ()
     never_look: tuple[tuple[tuple[float, float], ...], ...] = ()
+    isolate: bool = False
+    health: HealthOptions | None = None
+    tape: StreamTape | None = None
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ one lock that is never held while anything is decoded, inferred, tracked or writ
 """
 
 import logging
-import os
+import math
 import threading
 import time
 from collections import Counter
@@ -18,13 +18,17 @@ from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import CameraState, CameraStatus, DropCause
-from edge_runtime.video.camera import Camera
+from edge_runtime.video.camera import Camera, yield_to_workers
 from edge_runtime.video.lane import Lane
 from edge_runtime.video.pipeline import Pipeline, Ticket
 from edge_runtime.video.plan import CameraPlan, Detector
 from edge_runtime.video.tally import Tally
 
 log = logging.getLogger(__name__)
+
+
+REPLACE_S = 0.1
+"""Before another worker takes the place of one that died, so that a lasting fault does not eat a core."""
 
 
 @dataclass(slots=True)
@@ -73,12 +77,13 @@ class VideoRuntime:
         """Frames that a detector is looking at, by its identity."""
         self._leaving: dict[int, Callable[[], None]] = {}
         self._tap: Callable[[Frame], None] | None = None
-        self._workers = [
-            threading.Thread(target=self._run_worker, name=f"worker-{number}", daemon=True)
-            for number in range(workers)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self.share = 1.0
+        """Of live cameras' inferences that this machine can afford; whoever knows better sets it."""
+        self._busy_since: dict[int, float] = {}
+        """By worker's thread: when it took what it is at."""
+        self._workers: dict[int, threading.Thread] = {}
+        for number in range(workers):
+            self._start_worker(number)
 
     def add(self, plan: CameraPlan) -> None:
         """Start a camera; the others go on.
@@ -87,7 +92,7 @@ class VideoRuntime:
             ConfigError: A camera of that name is running.
         """
         deadline_ns = None if plan.deadline_s is None else round(plan.deadline_s * 1e9)
-        lane, tally = Lane(plan), Tally(plan.name)
+        lane, tally = Lane(plan), Tally(plan.name, live=plan.live)
         running = _Running(plan, lane, tally)
         with self._lock:
             self._pipeline.add(plan.name, live=plan.live, deadline_ns=deadline_ns)
@@ -100,6 +105,7 @@ class VideoRuntime:
             still=self._still(running),
             tell=self._on_events,
             stop=running.stop,
+            share=lambda: self.share,
         )
         running.thread = threading.Thread(
             target=self._run_camera, args=(running, camera), name=f"camera-{plan.name}", daemon=True
@@ -176,7 +182,7 @@ class VideoRuntime:
         with self._lock:
             self._closing = True
             self._work.notify_all()
-        for worker in self._workers:
+        for worker in tuple(self._workers.values()):
             worker.join(max(0.1, deadline - time.monotonic()))
 
     def status(self) -> tuple[CameraStatus, ...]:
@@ -214,34 +220,75 @@ class VideoRuntime:
         return still
 
     def _run_camera(self, running: _Running, camera: Camera) -> None:
-        _yield_to_workers()
-        state = CameraState.FAILED
+        yield_to_workers()
         try:
             state = camera.run()
+            with self._lock:
+                while not self._pipeline.idle(running.plan.name):
+                    self._space.wait()
+            self._on_events(running.lane.finish())
+            camera.end(state)
         except Exception as error:
             log.exception("camera '%s' stopped on a fault of this program", running.plan.name)
             running.tally.changed(CameraState.FAILED, f"fault of this program: {error!r}")
-        with self._lock:
-            while not self._pipeline.idle(running.plan.name):
-                self._space.wait()
-        self._on_events(running.lane.finish())
-        camera.end(state)
 
-    def _run_worker(self) -> None:
-        while True:
-            with self._lock:
-                jobs = self._next_jobs()
+    def stuck_s(self, patience_s: float = 1.0) -> float:
+        """Tell for how long the worker that is at it longest has been at the same frames.
+
+        Args:
+            patience_s: How long to wait for the lock of this runtime, which nobody holds that long.
+
+        Returns:
+            Seconds; infinite: the lock is held.
+        """
+        if not self._lock.acquire(timeout=patience_s):
+            return math.inf
+        try:
+            now_s = time.monotonic()
+            return max((now_s - since_s for since_s in self._busy_since.values()), default=0.0)
+        finally:
+            self._lock.release()
+
+    def _start_worker(self, number: int) -> None:
+        worker = threading.Thread(
+            target=self._run_worker, args=(number,), name=f"worker-{number}", daemon=True
+        )
+        self._workers[number] = worker
+        worker.start()
+
+    def _run_worker(self, number: int) -> None:
+        try:
+            while self._work_once():
+                continue
+        except BaseException:
+            log.critical("worker %d died; another takes its place", number, exc_info=True)
+            time.sleep(REPLACE_S)
+            self._start_worker(number)
+
+    def _work_once(self) -> bool:
+        """Infer once; False: the runtime is closing. Whatever happens, no camera waits for these frames."""
+        with self._lock:
+            jobs = self._next_jobs()
+            self._busy_since[threading.get_ident()] = time.monotonic()
+        try:
             if not jobs:
-                return
-            outcomes = self._infer(jobs)
+                return False
+            outcomes: list[Detections] | list[None] = [None] * len(jobs)
+            try:
+                outcomes = self._infer(jobs)
+            finally:
+                with self._lock:
+                    for job, outcome in zip(jobs, outcomes, strict=True):
+                        self._pipeline.finish(job.ticket, outcome)
+                    left = self._leave(jobs)
+                if left is not None:
+                    left()
+                for name in dict.fromkeys(job.ticket.camera for job in jobs):
+                    self._deliver(name)
+        finally:
             with self._lock:
-                for job, outcome in zip(jobs, outcomes, strict=True):
-                    self._pipeline.finish(job.ticket, outcome)
-                left = self._leave(jobs)
-            if left is not None:
-                left()
-            for name in dict.fromkeys(job.ticket.camera for job in jobs):
-                self._deliver(name)
+                self._busy_since.pop(threading.get_ident(), None)
+        return True
 
     def _leave(self, jobs: list[_Job]) -> Callable[[], None] | None:
         """Note that frames came out of their detector; give whom to tell that it was the last. Lock held."""
@@ -311,14 +358,16 @@ class VideoRuntime:
             if claimed is None:
                 return
             ticket, detections = claimed
-            if running is not None and detections is not None:
-                try:
+            try:
+                if running is not None and detections is not None:
                     self._step(running, ticket.item, detections)
-                except Exception as error:  # noqa: BLE001 - reported; the other cameras go on
+            except Exception as error:  # noqa: BLE001 - reported; the other cameras go on
+                if running is not None:
                     self._trouble(running, error)
-            with self._lock:
-                self._pipeline.release(ticket)
-                self._space.notify_all()
+            finally:
+                with self._lock:
+                    self._pipeline.release(ticket)
+                    self._space.notify_all()
 
     def _step(self, running: _Running, frame: Frame, detections: Detections) -> None:
         cpu_ns = time.thread_time_ns()
@@ -348,13 +397,3 @@ class VideoRuntime:
         known = isinstance(error, EdgeRuntimeError)
         log.error("camera '%s': %s", running.plan.name, message, exc_info=None if known else error)
         running.tally.changed(CameraState.ONLINE, message)
-
-
-def _yield_to_workers() -> None:
-    """Let this thread not interrupt others when it wakes, where the system knows such threads (sched(7)).
-
-    A reader that wakes for a packet otherwise takes the core from a worker in the middle of an inference, and
-    both find the caches emptied by the other.
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -6,11 +6,30 @@ class Sampler:
 
     Args:
         fps: Target rate; None or at least the source's rate: every frame.
+        longest_s: However slow it is made, frames are no further apart than this; None: as far as it gets.
     """
 
-    def __init__(self, fps: float | None) -> None:
-        self._period_ns = 0 if fps is None else round(1e9 / fps)
+    def __init__(self, fps: float | None, longest_s: float | None = None) -> None:
+        self._usual_ns = 0 if fps is None else round(1e9 / fps)
+        self._longest_ns = None if longest_s is None else round(longest_s * 1e9)
+        self._period_ns = self._usual_ns
         self._next_ns: int | None = None
+
+    def slow(self, share: float, source_ns: int) -> None:
+        """Pick only a share of the frames from now on.
+
+        Args:
+            share: In (0, 1]; 1: the target rate.
+            source_ns: Between two frames of the source, for where every frame is picked.
+        """
+        if share >= 1:
+            self._period_ns = self._usual_ns
+            return
+        usual_ns = max(self._usual_ns, source_ns)
+        slower_ns = round(usual_ns / share)
+        if self._longest_ns is not None:
+            slower_ns = max(usual_ns, min(slower_ns, self._longest_ns))
+        self._period_ns = slower_ns
 
     def due(self, pts_ns: int) -> bool:
         """Tell whether the frame at this source time is to be inferred."""

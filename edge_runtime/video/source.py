@@ -22,10 +22,13 @@ from av.video.stream import VideoStream
 from edge_runtime.contract.address import redact
 from edge_runtime.contract.device import Decoding
 from edge_runtime.contract.errors import CameraError, EdgeRuntimeError, InputError
+from edge_runtime.contract.packet import Packet
 from edge_runtime.video.decode import to_picture
 from edge_runtime.video.decoder import Decoded, Decoder
 from edge_runtime.video.hardware import hwaccel, why_not
 from edge_runtime.video.recording import cut_off_bytes, faults, promised_frames
+from edge_runtime.video.tape import StreamTape
+from edge_runtime.video.tapping import Tapping
 
 MAX_CORRUPT = 50
 """Packets in a row that do not decode before the stream is given up: two seconds of 25 fps video."""
@@ -110,13 +113,14 @@ class VideoSource:
 
     Args:
         spec: What to open.
+        tape: Gets every packet as it comes, before it is decoded; None: nobody wants them.
 
     Raises:
         CameraError: A live source refused, timed out or sent something that is not video.
         InputError: A recording is missing, empty, truncated before its first picture, or not video.
     """
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, tape: StreamTape | None = None) -> None:
         self.spec = spec
         self.progress: float | None = None if spec.live else 0.0
         self.period_ns = 40_000_000
@@ -124,22 +128,25 @@ class VideoSource:
         """What decodes: `cuda`, or `processor`, and why not what the profile names; empty for images."""
         self.trouble = ""
         """Once a recording is read: what was wrong with it; empty when it was whole."""
+        self.elsewhere_ns = 0
+        """CPU time that the last step took in another process: none."""
         self._behind = False
         self._failure = ""
         self._packets = 0
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
         self._decoder: Decoder | None = None
+        self._tapping: Tapping | None = None
         if spec.kind is SourceKind.FOLDER:
             self._images = _images(spec)
             self.period_ns = IMAGE_PERIOD_NS
         else:
             self._container = self._open()
             self._stream = self._configure(self._container)
-            live_untimed = spec.live and self._container.format.name in UNTIMED
-            self._decoder = Decoder(
-                self._stream, timed=not live_untimed, key_only=spec.decoding.frames == "key"
-            )
+            timed = not (spec.live and self._container.format.name in UNTIMED)
+            self._decoder = Decoder(self._stream, timed=timed, key_only=spec.decoding.frames == "key")
+            if tape is not None:
+                self._tapping = Tapping(tape, self._stream, timed=timed, period_ns=self.period_ns)
 
     def close(self) -> None:
         """Close the stream. Idempotent."""
@@ -197,6 +204,19 @@ class VideoSource:
             failure=self._failure,
         )
 
+    def packets(self) -> Iterator[Packet]:
+        """Read for the tape alone, without decoding, until the source fails or ends.
+
+        Raises:
+            EdgeRuntimeError: It did.
+        """
+        try:
+            if self._container is not None and self._stream is not None and self._tapping is not None:
+                yield from self._tapping.through(self._container.demux(self._stream))
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._error("the next packet", _said(error)) from error
+        raise self._error("the next packet", "the end of the stream")
+
     def cut_off(self) -> str:
         """Say, without reading it, whether a recording ends before its own index does; empty when not."""
         if self._container is None or self._stream is None or self.spec.live:
@@ -222,6 +242,8 @@ class VideoSource:
             on_time = time.monotonic() - asked > ON_TIME_S
             self._note_progress(packet.pos, container.size)
             self._packets += packet.size > 0
+            if self._tapping is not None:
+                self._tapping.take(packet)
             yield from decoder.decode(packet, on_time=on_time)
 
     def _note_progress(self, position: int | None, size: int) -> None:

@@ -2,11 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from statistics import median
 
 import numpy as np
 
-from edge_runtime.contract.status import CameraState, CameraStatus, DropCause, Timing
+from edge_runtime.contract.status import CameraState, CameraStatus, Condition, DropCause, Timing
 
 RECENT = 512
 """Frames that percentiles are taken over."""
@@ -18,8 +20,9 @@ RATE_OVER_S = 5.0
 class Tally:
     """Counts for one camera. Every method may be called from any thread."""
 
-    def __init__(self, camera: str) -> None:
+    def __init__(self, camera: str, *, live: bool = False) -> None:
         self._lock = threading.Lock()
+        self._live = live
         self._camera = camera
         self._state = CameraState.STARTING
         self._reason = ""
@@ -27,6 +30,7 @@ class Tally:
         self._dropped = dict.fromkeys(DropCause, 0)
         self._progress: float | None = None
         self._decoder = ""
+        self._health: tuple[Condition, ...] = ()
         self._latency_ms: deque[float] = deque(maxlen=RECENT)
         self._inference_ms: deque[float] = deque(maxlen=RECENT)
         self._times_ns: deque[int] = deque(maxlen=RECENT)
@@ -47,6 +51,11 @@ class Tally:
         with self._lock:
             news, self._decoder = decoder != self._decoder, decoder
             return news
+
+    def judged(self, health: tuple[Condition, ...]) -> None:
+        """Note what is wrong with the picture."""
+        with self._lock:
+            self._health = health
 
     def reconnected(self) -> None:
         """Count an attempt to open the source again."""
@@ -112,7 +121,14 @@ class Tally:
                 occupancy=self._occupancy,
                 crossings=self._crossings,
                 decoder=self._decoder,
+                health=self._health,
+                age_s=_middle_s(self._latency_ms, len(recent)) if self._live else None,
             )
+
+
+def _middle_s(latency_ms: Sequence[float], last: int) -> float | None:
+    """Give the median of the last ones, in seconds; they are as many as the times they belong to."""
+    return median(islice(reversed(latency_ms), last)) / 1e3 if last else None
 
 
 def _timing(values_ms: Iterable[float]) -> Timing:

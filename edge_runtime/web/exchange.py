@@ -72,6 +72,7 @@ class Exchange:
         headers: By lower-case name.
         metadata: What the caller says beside its request.
         id: The request's, the caller's own or a new one.
+        client: The caller's address; empty: not known.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Exchange:
         "_lookout",
         "_receive",
         "_send",
+        "client",
         "headers",
         "id",
         "metadata",
@@ -94,6 +96,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._lookout = lookout
+        client = scope.get("client")
+        self.client = str(client[0]) if client else ""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         asked = scope.get("query_string", b"")

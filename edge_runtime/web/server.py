@@ -34,17 +34,21 @@ class Server:
         host: Address or name to listen on.
         port: 0: any that is free.
         drain_s: How long requests under way may take when it stops.
+        what: It is, for messages: the block of the settings that has its address.
 
     Raises:
         ConfigError: uvicorn is not installed.
     """
 
-    def __init__(self, application: Application, *, host: str, port: int, drain_s: int = _DRAIN_S) -> None:
+    def __init__(
+        self, application: Application, *, host: str, port: int, drain_s: int = _DRAIN_S, what: str = "door"
+    ) -> None:
         if uvicorn is None:
             raise ConfigError("the HTTP door needs uvicorn", do="Install it: pip install 'edge-runtime[web]'")
         self._host = host
         self._port = port
         self._drain_s = drain_s
+        self._what = what
         settings: Any = uvicorn.Config(
             application,
             interface="asgi3",
@@ -83,12 +87,12 @@ class Server:
         listener = self._listen()
         self._socket = listener
         self._port = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, args=(listener,), name="door", daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(listener,), name=self._what, daemon=True)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
             raise RemoteError(
-                f"door {self._host}:{self._port}", retryable=False, got=str(self._failure)[:200]
+                f"{self._what} {self._host}:{self._port}", retryable=False, got=str(self._failure)[:200]
             ) from self._failure
 
     def stop(self) -> None:
@@ -125,11 +129,11 @@ class Server:
                 raise
         except OSError as error:
             raise RemoteError(
-                f"door {self._host}:{self._port}",
+                f"{self._what} {self._host}:{self._port}",
                 retryable=False,
                 expected="an address of this machine that is free",
                 got=error.strerror or str(error),
-                do="Set another door.port, or stop what listens there",
+                do=f"Set another {self._what}.port, or stop what listens there",
             ) from error
         return listener
 

@@ -14,6 +14,8 @@ from converters.browser.manifest import LOADER, MANIFEST, WebManifest
 from converters.browser.pack import pack
 from converters.browser.session import WebSession, missing
 from converters.bundle.writer import BuiltVariant, write
+from converters.quantize import onnx_int4
+from converters.quantize.onnx_ranges import open_session
 from converters.verify.runners import BROWSERS, runners
 from device_profiles.loader import load_profile
 from edge_runtime.bundle import ModelBundle
@@ -22,7 +24,9 @@ from edge_runtime.contract.errors import BundleError, ConfigError, EngineError, 
 from edge_runtime.contract.task import TaskSpec
 from edge_runtime.engines.base import EngineOptions
 from edge_runtime.engines.registry import load_engine
+from edge_runtime.tasks.likeness import cosine
 from tests.conformance.graphs import PAIR, cast_graph, layer, to_onnx, to_tflite
+from tests.unit import quantize_nets as nets
 from tests.unit.test_verify_receipts import LABELS, Bench, table, table_model
 
 pytestmark = pytest.mark.browser
@@ -129,6 +133,34 @@ def test_receipts_of_a_browser(engine: str, tmp_path: Path) -> None:
     assert receipt.latency is not None
     assert (receipt.latency.times_fp32 is None) == (twin is None)
     assert receipt.peak_memory_bytes is None or receipt.peak_memory_bytes > 0
+
+
+def test_a_browser_that_used_up_its_time_is_compared_with_fewer_samples(engine: str, tmp_path: Path) -> None:
+    kind, _ = ENGINES[engine]
+    bench = Bench(tmp_path)
+    bench.model("source", table_model())
+    bench.samples(TASK, [0, 1, 2, 0], x=np.random.default_rng(0).random((4, 3), np.float32))
+    model = bench.model("model", table_model() if kind is Format.ONNX else to_tflite(table()), kind)
+    (receipt,), facts = bench.measure(
+        model, task=TASK, format=str(kind), engines=[engine], browser_seconds=1e-9
+    )
+    assert receipt.parity["samples"] == 1
+    assert receipt.latency is None
+    assert set(receipt.accuracy) >= {"top1", "source.top1"}
+    (warning,) = facts["warnings"]
+    assert warning.startswith(f"{engine}: its 1e-09 s are used up: 1 of 4 samples were compared")
+    assert "`browser_seconds` of the recipe" in warning
+
+
+def test_weights_in_four_bits_run_in_a_browser(tmp_path: Path, opened: list[WebSession]) -> None:
+    network = nets.chain(2, width=64)
+    inputs = nets.lay(tmp_path, network, {"x": nets.vectors(4, 64)})
+    (tmp_path / "int4").mkdir()
+    onnx_int4.convert({"model": inputs["model"]}, tmp_path / "int4", {}, lambda share, doing: None)
+    x = nets.vectors(1, 64)[0][None]
+    (want,) = open_session(network).run(None, {"x": x})
+    opened.append(web.open_onnx(tmp_path / "int4" / "model.onnx"))
+    assert cosine(np.asarray(want), opened[0].run({"x": x})["y"]) > 0.98
 
 
 def test_packed_files_run_and_changed_ones_do_not(

@@ -28,9 +28,10 @@ def write_clip(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     options: dict[str, str] | None = None,
+    starts_s: int = 0,
 ) -> Path:
     """Encode pictures to a file; all of one size."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"output_ts_offset": str(starts_s)}) as container:
         stream = None
         for image in images:
             if stream is None:

@@ -126,6 +126,7 @@ class Fleet:
     asked: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
     failures: int = 0
     revoked: set[str] = field(default_factory=set[str])
+    withdrawn: set[str] = field(default_factory=set[str])
     broken_at: int | None = None
     silent: bool = False
     answer: Reply | None = None
@@ -229,12 +230,22 @@ class Fleet:
         ]
         return [each for each in bad + good if standing in (None, each.standing)][:limit]
 
+    def held(self, id_: str, limit: int) -> Sequence[MemberView]:
+        why = "it has, or may have, detector 1.5.0 of detector-1.5.0, which is newer"
+        view = MemberView(
+            device="store-001", wave=0, standing="waiting", online=True, since=ago(60), blocked=True, held=why
+        )
+        return [view][: self.rollouts[id_].held]
+
     def releases(self) -> Sequence[ReleaseView]:
         return [
             ReleaseView(
                 kind="model", name="detector", version=version, counter=counter, sha256=sha256,
                 size_bytes=4_300_000, target=f"model/detector/{counter}-{version}.zip",
                 profiles=("store-pc",), published_at=ago(9000 * counter), published_by="anna",
+                withdrawn_at=ago(60) if version in self.withdrawn else None,
+                withdrawn_by="berta" if version in self.withdrawn else None,
+                withdrawn_reason="it counts twice" if version in self.withdrawn else None,
             )
             for version, counter, sha256 in (("1.5.0", 5, NEW), ("1.4.0", 4, OLD))
         ]  # fmt: skip

@@ -34,16 +34,23 @@ class RtspServer:
     Args:
         clip: H.264 in MP4.
         port: None: a free one.
+        lost: Share of its packets that the network loses.
     """
 
-    def __init__(self, clip: Path, port: int | None = None) -> None:
+    def __init__(self, clip: Path, port: int | None = None, *, lost: float = 0.0) -> None:
         self.clip = clip
+        self.lost = lost
         self.port = port or free_port()
         self.url = f"rtsp://127.0.0.1:{self.port}/stream"
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, size: tuple[int, int] | None = None) -> None:
-        arguments = [PYTHON, str(SERVER), str(self.clip), str(self.port)]
+        arguments = [PYTHON, str(SERVER), str(self.clip), str(self.port), str(self.lost)]
         arguments += [] if size is None else [str(side) for side in size]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None

@@ -78,6 +78,7 @@ def test_counts_of_a_camera_without_rules_are_empty() -> None:
         ((DOOR,), (SinkStatus("mqtt", 5, waiting=9, trouble="away"),), 0),
         ((DOOR, GONE), (), 7),
         ((DOOR, GONE), (SinkStatus("jsonl", dropped=1),), 8),
+        ((DOOR,), (SinkStatus("video", dropped=1, what="pictures"),), 0),
     ],
 )
 def test_a_run_ends_with_the_code_it_deserves(

@@ -16,7 +16,6 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from edge_runtime.cli.app import app
-from edge_runtime.cli.enrol import local_timezone
 from edge_runtime.contract.errors import (
     ConfigError,
     EdgeRuntimeError,
@@ -24,6 +23,7 @@ from edge_runtime.contract.errors import (
     RemoteError,
     StorageError,
 )
+from edge_runtime.counts.timezone import local_timezone
 from edge_runtime.fleet.assemble import link_options
 from edge_runtime.fleet.enrolling import Wish, check_own, confirm, enrol, renew_if_due
 from edge_runtime.fleet.enrolment import load

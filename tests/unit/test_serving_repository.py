@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ from converters.bundle.sign import make_keys, sign
 from edge_runtime.bundle import open_bundle
 from edge_runtime.contract.bundle import Format
 from edge_runtime.contract.errors import BundleError, StorageError
+from tests.simulators.s3 import object_store
 from tests.simulators.served_bundles import bundle, scaling
 
 MODEL = scaling(2.0)
@@ -126,9 +128,13 @@ def upload(folder: Path, url: str) -> None:
                 out.write(file.read_bytes())  # pyright: ignore
 
 
-@pytest.fixture
-def url() -> str:
-    return f"memory://{uuid.uuid4().hex}/models"
+@pytest.fixture(params=["memory", "s3"])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "memory":
+        yield f"memory://{uuid.uuid4().hex}/models"
+        return
+    with object_store(monkeypatch) as bucket:
+        yield f"{bucket}/{uuid.uuid4().hex}"
 
 
 def test_bundles_behind_a_url_are_copied_once(tmp_path: Path, cache: Path, url: str) -> None:
@@ -146,6 +152,14 @@ def test_bundles_behind_a_url_are_copied_once(tmp_path: Path, cache: Path, url: 
     stamp = before.stat().st_mtime_ns
     assert Repository(url, cache=cache).scan().models["one"]["1.0.0"].open().root == opened["one"].root
     assert before.stat().st_mtime_ns == stamp
+
+
+def test_a_bundle_that_comes_later_is_found(tmp_path: Path, cache: Path, url: str) -> None:
+    upload(bundle(tmp_path / "one", MODEL, name="one"), f"{url}/one")
+    repository = Repository(url, cache=cache)
+    assert sorted(repository.scan().models) == ["one"]
+    upload(bundle(tmp_path / "two", MODEL, name="two"), f"{url}/two")
+    assert sorted(repository.scan().models) == ["one", "two"]
 
 
 def test_a_file_cut_on_the_way_is_refused_and_leaves_nothing(tmp_path: Path, cache: Path, url: str) -> None:

@@ -107,6 +107,7 @@ def test_state_is_retained_and_told_when_it_changes(broker: Broker, tmp_path: Pa
         "camera": "door",
         "state": "online",
         "reason": "",
+        "health": [],
         "fps": 9.9,
         "occupancy": {"aisle": 1},
         "crossings": {"door": {"in": 3, "out": 1}},

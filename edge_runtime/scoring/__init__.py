@@ -1,0 +1,1 @@
+"""Scoring: a model over folders of pictures, recordings and tables of texts, out of core and resumable."""

@@ -1,0 +1,1 @@
+"""The local page: live pictures, what happened, and an editor of zones, for a person with a browser."""
