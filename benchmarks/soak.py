@@ -155,7 +155,7 @@ def soak(folder: Path, seconds: float) -> dict[str, dict[str, Any]]:
         ids = {event["id"] for event in written}
         ear.wait_for(ids, timeout_s=30)
         lost = len(ids - ear.heard)
-    rates = slopes(samples, warm_up_s=min(600.0, seconds / 3))
+    rates = slopes(samples, warm_up_s=min(600.0, max(300.0, seconds / 3)))
     kinds = {event["type"] for event in written}
     print(f"{len(ids)} events of {len(kinds)} kinds; exit {code}; longest away: {states.longest_s}")
     minutes = {int(sample[0] // 60): round(sample[1] / 1e6) for sample in samples}

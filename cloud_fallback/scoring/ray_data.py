@@ -99,7 +99,7 @@ def ray_rows(work: Work) -> Generator[list[Cells]]:
         for units in batches(units_of(work), _UNITS_AT_ONCE):
             yield from _answered(data, work, units, min(actors, len(units)))
     except ray.exceptions.RayError as error:
-        raise EngineError("the work on Ray", got=_last_line(error), do="See Ray's own logs") from error
+        raise EngineError("the work on Ray", got=_reason(error), do="See Ray's own logs") from error
     finally:
         if ours:
             ray.shutdown()
@@ -138,6 +138,8 @@ def _ray(module: str) -> Any:
         ) from error
 
 
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Find what a worker raised in the traceback that Ray makes of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith(EngineError.__module__)]
+    return (ours or lines or [type(error).__name__])[-1]

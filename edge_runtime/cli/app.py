@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from edge_runtime.cli.bench_command import bench
 from edge_runtime.cli.counts_command import counts
-from edge_runtime.cli.options import Json, Store
+from edge_runtime.cli.options import Json, Store, Task
 from edge_runtime.cli.score_command import score
 from edge_runtime.cli.shell import DEBUG_VARIABLE, console, print_json, reporting
 from edge_runtime.cli.usage import Commands
@@ -30,6 +31,7 @@ profiles = typer.Typer(help="Device profiles: what a kind of device has.", no_ar
 app.add_typer(profiles, name="profile")
 routes = typer.Typer(help="Requests: who answers them, the device or the cloud.", no_args_is_help=True)
 app.add_typer(routes, name="route")
+app.command()(bench)
 app.command()(counts)
 app.command()(score)
 
@@ -37,7 +39,6 @@ EngineName = Annotated[
     str | None,
     typer.Option("--engine", help="onnxruntime, litert, openvino, coreml, genai; absent: the best one here."),
 ]
-Task = Annotated[Path | None, typer.Option("--task", help="YAML with the task of a bare model file.")]
 
 
 def main() -> None:
@@ -151,64 +152,6 @@ def predict(
         )
         if as_json:
             print_json(report)
-
-
-@app.command()
-def bench(
-    model: Annotated[
-        str, typer.Argument(help="A bundle (name or folder) or a model file.", show_default=False)
-    ],
-    task: Task = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="Only this engine; absent: every one that can run it.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads one inference may use.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measure each engine for about this long.")] = 2.0,
-    runs: Annotated[int | None, typer.Option(min=1, help="Measure this many inferences instead.")] = None,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write receipts there; into a file called bundle.json: the manifest with them added."
-        ),
-    ] = None,
-    tune: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PROFILE.yaml",
-            help="Find the engine, threads and decoder options that are best on this machine, and write them"
-            " to this device profile.",
-        ),
-    ] = None,
-    clip: Annotated[
-        Path | None,
-        typer.Option(help="With --tune: a recording like your cameras'; absent: the shipped one."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a model on this machine with every engine that can run it, in turns."""
-    with reporting(as_json=as_json):
-        screen = console(as_json=as_json)
-        if tune is not None:
-            from edge_runtime.cli.tune import show as show_tuning
-            from edge_runtime.cli.tune import tune as tune_model
-
-            with screen.status("Measuring …"):
-                tuned = tune_model(model, task=task, engine=engine, seconds=seconds, clip=clip, out=tune)
-            if as_json:
-                print_json(tuned)
-            else:
-                show_tuning(tuned, screen)
-            return
-        from edge_runtime.cli.bench import bench_model, show
-
-        with screen.status("Measuring …"):
-            report = bench_model(
-                model, task=task, engine=engine, threads=threads, seconds=seconds, runs=runs, receipt=receipt
-            )
-        if as_json:
-            print_json(report)
-        else:
-            show(report, screen)
 
 
 @app.command()

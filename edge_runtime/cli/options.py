@@ -11,3 +11,4 @@ Store = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, human text on stderr.")
 ]
+Task = Annotated[Path | None, typer.Option("--task", help="YAML with the task of a bare model file.")]

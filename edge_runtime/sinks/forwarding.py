@@ -87,7 +87,7 @@ class Forwarder:
         self._spool = Spool(spool, max_bytes=options.queue_max_bytes)
         self._aside = Spool(spool.with_name(f"{spool.stem}.rejected.sqlite"), max_bytes=_ASIDE_BYTES)
         self._pace = Pace(options.pace)
-        self._last = 0
+        self._damage = ""
         self._arrived: list[int] = []
         self._delivered = 0
         self._rejected = 0
@@ -158,14 +158,15 @@ class Forwarder:
             # Cleared before the look: what comes after it rings again.
             self._rung.clear()
             self._settle()
-            letters = self._spool.peek(self._pace.size, after=self._last)
+            letters = self._spool.peek(self._pace.size, after=max(self._arrived, default=0))
             if letters:
                 self._outgoing.send(letters)
                 self._took([letter.id for letter in letters])
+            elif self._arrived:
+                self._rest(self._options.pace.first_s)
             elif not self._closing.is_set():
-                if not self._arrived:
-                    self._set_trouble("")
-                self._rung.wait(self._options.pace.first_s if self._arrived else _IDLE_S)
+                self._set_trouble("")
+                self._rung.wait(_IDLE_S)
         except RemoteError as error:
             self._failed(error, letters)
         except StorageError as error:
@@ -178,7 +179,6 @@ class Forwarder:
 
     def _took(self, ids: Collection[int]) -> None:
         """Take in that letters need not be sent again, whatever the disk says now."""
-        self._last = max(ids)
         self._arrived += ids
         self._delivered += len(ids)
         self._pace.delivered(len(ids))
@@ -186,6 +186,9 @@ class Forwarder:
         self._settle()
 
     def _settle(self) -> None:
+        if self._spool.damage != self._damage:
+            # Another file has been begun, and its letters have the numbers of those that are gone.
+            self._damage, self._arrived = self._spool.damage, []
         if not self._arrived:
             return
         try:
@@ -207,7 +210,6 @@ class Forwarder:
     def _set_aside(self, letter: Letter) -> None:
         log.error("sink %s: an event of %s is set aside: %s", self.name, letter.topic, self._trouble)
         self._rejected += 1
-        self._last = letter.id
         self._arrived.append(letter.id)
         try:
             self._aside.append([(letter.topic, letter.payload)])

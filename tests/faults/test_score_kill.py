@@ -124,3 +124,44 @@ def test_killed_at_any_write_and_called_again_every_row_is_there_once(
     writes, kept = map(int, done.stdout.split())
     assert writes > 20
     assert kept > 10
+
+
+TRACKED = """
+import os, signal, sys
+from pathlib import Path
+from edge_runtime.scoring.job import Job, run
+from edge_runtime.scoring.model import Asked
+from edge_runtime.scoring.plan import Limits
+
+clip, out, die_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def told(stage):
+    if stage.rows == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+job = Job(clip, Asked("efficientdet-lite0", track=True), out, fps=1.0, limits=Limits(rows=15))
+print(run(job, stop=lambda: False, told=told).new_rows)
+"""
+
+
+def test_identities_go_on_after_a_kill_in_the_middle_of_a_recording(
+    tmp_path: Path, shipped_clip: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def life(out: str, die_at: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", TRACKED, str(shipped_clip), str(tmp_path / out), str(die_at)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
+
+    def tracks(out: str) -> list[tuple[int, object]]:
+        parts = [parquet.read_table(path) for path in sorted((tmp_path / out).glob("part-*"))]
+        return [(row["row"], row["tracks"]) for part in parts for row in part.to_pylist()]
+
+    assert life("whole", 0).stdout.strip() == "80"
+    assert any(found for _, found in tracks("whole"))
+    assert [life("killed", die_at).returncode for die_at in (37, 20)] == [-9, -9]
+    last = life("killed", 0)
+    assert last.stdout.strip() == "35", (
+        last.stderr
+    )  # 30 rows were in place after one kill, 15 after the other
+    assert tracks("killed") == tracks("whole")

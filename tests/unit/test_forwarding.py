@@ -117,6 +117,22 @@ def test_what_was_not_acknowledged_is_sent_by_the_next_process(far: Far, tmp_pat
     assert far.taken == [("door", n) for n in range(5)]
 
 
+def test_a_damaged_spool_is_begun_anew_and_goes_on(far: Far, tmp_path: Path) -> None:
+    spool = tmp_path / "s.sqlite"
+    sink = Forwarder(far, spool, name="far", options=quick(batch=7))
+    sink.write(numbered(30))
+    wait_until(lambda: sink.status().written == 30)
+    wait_until(lambda: sink.status().waiting == 0)
+    # A memory card that lies: the file is read again, and is none.
+    sink._spool.close()
+    spool.write_bytes(b"nothing of the kind" * 1000)
+    sink.write(numbered(10, 30))
+    wait_until(lambda: sink.status().written == 40)
+    assert "was damaged" in sink.status().trouble
+    sink.close()
+    assert far.taken == [("door", n) for n in range(40)]
+
+
 def test_closing_hands_over_what_waits(far: Far, tmp_path: Path) -> None:
     far.open.clear()
     sink = Forwarder(far, tmp_path / "s.sqlite", name="far", options=quick(batch=7))
