@@ -29,9 +29,9 @@ from cloud_fallback.fleet.settings import (
 )
 from cloud_fallback.fleet.trust.ceremony import make_first
 from edge_runtime.atomic import new_file, new_folder
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.errors import ConfigError, StorageError
 from edge_runtime.contract.fleet import Id
-from edge_runtime.web.access import is_loopback
 
 SETTINGS = "manager.yaml"
 _SERVER_DAYS = 825

@@ -11,11 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.fleet import Id
 from edge_runtime.settings.base import OwnPath, Settings, beside_the_file, refuse
 from edge_runtime.settings.document import read_document
 from edge_runtime.settings.problems import Problem, SettingsError, explain
-from edge_runtime.web.access import is_loopback
 
 Host = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._:-]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -23,10 +23,11 @@ from cloud_fallback.serving.settings import ServeSettings
 from cloud_fallback.serving.shadow import Shadowed, Shadows
 from cloud_fallback.serving.steering import SteeringTable
 from cloud_fallback.serving.tracing import Tracing
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.errors import EdgeRuntimeError, OverloadedError
 from edge_runtime.protocol import headers
 from edge_runtime.protocol.headers import Metadata
-from edge_runtime.web.access import LOOPBACK_HOSTS, Access, is_loopback
+from edge_runtime.web.access import LOOPBACK_HOSTS, Access
 from edge_runtime.web.door import Application, Door
 from edge_runtime.web.failures import reply_to
 

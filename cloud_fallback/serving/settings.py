@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.protocol.limits import DEFAULT_LIMITS, Limits
-from edge_runtime.web.access import is_loopback
 
 DEFAULT_PORT = 8009
 

@@ -21,7 +21,7 @@ from edge_runtime.agent.camera_models import CameraModels
 from edge_runtime.agent.caution import Caution
 from edge_runtime.agent.changes import Changes, compare
 from edge_runtime.agent.memory import Upkeep
-from edge_runtime.agent.opening import failed_camera, join_fleet, open_requests, this_moment, workers_of
+from edge_runtime.agent.opening import failed_camera, join_fleet, open_requests, this_moment
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.paging import open_page
 from edge_runtime.agent.plans import camera_plan
@@ -34,6 +34,7 @@ from edge_runtime.contract.scene import Scene
 from edge_runtime.contract.status import AgentStatus, CameraState, CameraStatus
 from edge_runtime.local_model import this_device
 from edge_runtime.runtime.bundles import Bundles, bundles_of
+from edge_runtime.runtime.models import workers_of
 from edge_runtime.settings import AgentSettings, FleetSettings, check_labels, load_with
 from edge_runtime.video.plan import CameraPlan
 from edge_runtime.video.runtime import VideoRuntime

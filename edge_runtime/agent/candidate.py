@@ -14,7 +14,7 @@ from edge_runtime.contract.fleet import Trial as Needs
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, GenerationSpec
 from edge_runtime.contract.update import Failure, UpdateFailedError
-from edge_runtime.engines.base import EngineOptions, Session
+from edge_runtime.engines.base import Session
 from edge_runtime.engines.measure import peak_memory
 from edge_runtime.local_model import AnyModel, open_any_model
 from edge_runtime.protocol.answers import result_of
@@ -55,11 +55,8 @@ class Candidate:
         self._incumbent = incumbent
         self._needs = needs
         self._engine = settings.engine.name
-        self._options = EngineOptions(
-            threads=settings.engine.threads,
-            providers=settings.engine.providers,
-            allow_fallback=settings.engine.allow_fallback,
-        )
+        # A new version was not measured here: no `tuned` is of it.
+        self._options = settings.engine.options(None)
         task = bundle.manifest.task
         self._shown = shown_score(settings, task)
         self._score = LOW_SCORE if isinstance(task, DetectionSpec | ClassificationSpec) else None

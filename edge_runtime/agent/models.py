@@ -6,7 +6,6 @@ from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.task import DetectionSpec
-from edge_runtime.engines.base import EngineOptions
 from edge_runtime.local_model import LocalModel, open_model, variant_of
 from edge_runtime.settings import ModelSettings
 from edge_runtime.video.plan import Detector
@@ -32,15 +31,9 @@ def open_settings_model(
     Raises:
         EdgeRuntimeError: As `open_model`.
     """
-    wanted = model.engine
-    options = EngineOptions(
-        threads=wanted.threads_for(profile.tuned_for(bundle.manifest.name, bundle.manifest.version)),
-        providers=wanted.providers,
-        allow_fallback=wanted.allow_fallback,
-        callers=callers,
-    )
-    score = model.min_score if min_score is None else min_score
-    return open_model(bundle, profile, options, engine=wanted.name, min_score=score, keep=model.labels)
+    manifest, score = bundle.manifest, model.min_score if min_score is None else min_score
+    options = model.engine.options(profile.tuned_for(manifest.name, manifest.version), callers=callers)
+    return open_model(bundle, profile, options, engine=model.engine.name, min_score=score, keep=model.labels)
 
 
 def input_px(model: LocalModel) -> int | None:

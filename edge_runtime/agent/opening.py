@@ -1,13 +1,11 @@
 """What an agent opens, and what it needs to know, before anything runs. Keeps nothing."""
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.running import Member, Running
-from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import ConfigError
 from edge_runtime.contract.event import CameraStateChanged, event_id
 from edge_runtime.local_model import LocalModel
@@ -33,17 +31,6 @@ def join_fleet(settings: FleetSettings, agent: Running) -> Member:
             do="Install what it needs: pip install 'edge-runtime[fleet]'",
         ) from error
     return Membership(settings, agent)
-
-
-def workers_of(settings: AgentSettings, profile: DeviceProfile) -> int:
-    """Give the number of inferences at the same time: as said, as measured here, or one a core."""
-    if settings.workers != "auto":
-        return settings.workers
-    said = any("threads" in model.engine.model_fields_set for model in settings.models.values())
-    if profile.tuned and not said:
-        return max(tuned.workers for tuned in profile.tuned)
-    threads = max(model.engine.threads for model in settings.models.values())
-    return max(1, (os.cpu_count() or 1) // threads)
 
 
 def failed_camera(site: str, camera: str, epoch: str, reason: str) -> CameraStateChanged:

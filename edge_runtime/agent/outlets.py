@@ -107,6 +107,7 @@ class Outlets:
         for sink in settings.sinks:
             self._open(sink, settings, events)
         self._scenes += [(self._blur(sink.blur), video) for sink, video in self._videos]
+        self._blurs = frozenset(blur for blur, _ in self._scenes)
         self._hub = EventHub(events)
         self.watch(settings.cameras)
 
@@ -144,11 +145,10 @@ class Outlets:
         """Hand a scene's events and then the scene itself to whoever wants them."""
         self.publish(scene.events)
         sinks = tuple(self._scenes)
-        marked = self.veils.mark(scene, frozenset(blur for blur, _ in sinks))
-        camera = scene.frame.camera
-        self._last[camera] = marked.get(self.veils.default), scene
+        marked = self.veils.mark(scene, self._blurs)
+        self._last[scene.frame.camera] = marked.get(self.veils.default), scene
         for blur, sink in sinks:
-            if not self._extras and isinstance(sink, AnnotatedVideo):
+            if blur not in marked or (not self._extras and isinstance(sink, AnnotatedVideo)):
                 continue
             try:
                 sink.show(marked[blur])

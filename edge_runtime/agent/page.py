@@ -11,6 +11,7 @@ from edge_runtime.agent.pressure import Machine
 from edge_runtime.agent.redrawing import Redrawing
 from edge_runtime.agent.running import Running
 from edge_runtime.analytics.veil import Blur
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.errors import BundleError, EngineError, StorageError
 from edge_runtime.contract.event import Event
 from edge_runtime.contract.given import GivenAnswer
@@ -22,7 +23,7 @@ from edge_runtime.settings.page import PageSettings
 from edge_runtime.sinks.audit import Act
 from edge_runtime.sinks.drawing import Overlay
 from edge_runtime.sinks.timeline import Timeline
-from edge_runtime.web.access import LOOPBACK_HOSTS, Access, is_loopback
+from edge_runtime.web.access import LOOPBACK_HOSTS, Access
 from edge_runtime.web.page.app import PageApp
 from edge_runtime.web.page.audit_page import AuditPage
 from edge_runtime.web.page.editor import Editor

@@ -1,18 +1,21 @@
 """Veils: what is hidden in each camera's pictures before a sink gets them, as the settings say.
 
-Finds nobody itself: the cameras' models do, and one for faces. Where it cannot tell what to hide, it raises,
-and no picture goes anywhere.
+Finds nobody itself: the cameras' models do, and one for faces. Where it cannot tell what to hide, no picture
+goes anywhere that asks for it.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edge_runtime.analytics.veil import Blur, Veil
-from edge_runtime.contract.errors import EngineError
+from edge_runtime.contract.errors import EdgeRuntimeError, EngineError
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.result import Detections
 from edge_runtime.contract.scene import Scene
 from edge_runtime.settings import PrivacySettings
+
+log = logging.getLogger(__name__)
 
 FindFaces = Callable[[Picture], Detections]
 
@@ -29,6 +32,7 @@ class Veils:
         self._privacy = privacy
         self._faces = faces
         self._veils: dict[tuple[str, Blur], Veil] = {}
+        self._troubles: dict[tuple[str, Blur], str] = {}
 
     @property
     def default(self) -> Blur:
@@ -43,18 +47,24 @@ class Veils:
             wanted: Ways of hiding that somebody asks for.
 
         Returns:
-            For each of them the scene with its `hidden`.
-
-        Raises:
-            EngineError: It cannot be told; the picture must not be shown.
+            For each of them the scene with its `hidden`. Where it cannot be told, there is none, the picture
+            must not be shown to who asks for it, and the log says so once.
         """
-        return {blur: self._marked(scene, blur) for blur in wanted}
+        marked: dict[Blur, Scene] = {}
+        for blur in wanted:
+            try:
+                marked[blur] = self._marked(scene, blur)
+            except EdgeRuntimeError as error:
+                self._say(scene.frame.camera, blur, str(error))
+            else:
+                self._troubles.pop((scene.frame.camera, blur), None)
+        return marked
 
     def alone(self, scene: Scene) -> Scene:
         """Mark one scene as `default` says, whatever came before it.
 
         Raises:
-            EngineError: As `mark`.
+            EngineError: It cannot be told what to hide.
         """
         return self._hide(scene, self.default, self._veil(self.default))
 
@@ -62,6 +72,11 @@ class Veils:
         """Begin anew with a camera that was stopped."""
         for blur in Blur:
             self._veils.pop((camera, blur), None)
+
+    def _say(self, camera: str, blur: Blur, problem: str) -> None:
+        if self._troubles.get((camera, blur)) != problem:
+            self._troubles[camera, blur] = problem
+            log.error("camera '%s': no picture with %s hidden goes anywhere: %s", camera, blur, problem)
 
     def _marked(self, scene: Scene, blur: Blur) -> Scene:
         key = scene.frame.camera, blur

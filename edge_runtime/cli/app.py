@@ -12,7 +12,7 @@ import typer
 
 from edge_runtime.cli.bench_command import bench
 from edge_runtime.cli.counts_command import counts
-from edge_runtime.cli.options import Json, Store, Task
+from edge_runtime.cli.options import Json, MaxTokens, MinScore, Seed, Stop, Store, Task, Temperature, TopP
 from edge_runtime.cli.score_command import score
 from edge_runtime.cli.shell import DEBUG_VARIABLE, console, print_json, reporting
 from edge_runtime.cli.usage import Commands
@@ -117,22 +117,15 @@ def predict(
         Path | None, typer.Option("--out", help="Write the annotated picture (a folder when several).")
     ] = None,
     engine: EngineName = None,
-    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Drop detections below this.")] = None,
+    min_score: MinScore = None,
     prompt: Annotated[
         str | None, typer.Option(help="Continue this text, without the model's chat template.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a generated text.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0: always the likeliest token.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Only the likeliest tokens that reach this probability."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same text.")] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="End a generated text before this; may be given several times.")
-    ] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    stop: Stop = None,
 ) -> None:
     """Run a model on pictures or texts; a text that a model generates is shown as it comes."""
     with reporting(as_json=as_json):

@@ -7,6 +7,7 @@ import typer
 
 from edge_runtime.cli.options import Json, Task
 from edge_runtime.cli.shell import console, print_json, reporting
+from edge_runtime.contract.errors import ConfigError
 
 
 def bench(
@@ -43,6 +44,8 @@ def bench(
     """Measure a model on this machine with every engine that can run it, in turns."""
     with reporting(as_json=as_json):
         screen = console(as_json=as_json)
+        if clip is not None and tune is None:
+            raise ConfigError("--clip", expected="--tune besides", got="none", do="Add --tune PROFILE.yaml")
         if tune is not None:
             from edge_runtime.cli.tune import show as show_tuning
             from edge_runtime.cli.tune import tune as tune_model

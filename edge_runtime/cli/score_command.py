@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from edge_runtime.cli.options import Json
+from edge_runtime.cli.options import Json, MaxTokens, MinScore, Seed, Stop, Task, Temperature, TopP
 from edge_runtime.cli.shell import reporting
 
 
@@ -22,9 +22,7 @@ def score(
         str,
         typer.Option("--model", help="A bundle (name or folder) or a model file.", show_default=False),
     ],
-    task: Annotated[
-        Path | None, typer.Option("--task", help="YAML with the task of a bare model file.")
-    ] = None,
+    task: Task = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the results; absent: the input's name with .scores."),
@@ -41,19 +39,12 @@ def score(
     track: Annotated[
         bool, typer.Option("--track", help="Give the objects of recordings identities.")
     ] = False,
-    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Drop detections below this.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a generated text.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0: always the likeliest token.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Only the likeliest tokens that reach this probability."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same text.")] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="End a generated text before this; may be given several times.")
-    ] = None,
+    min_score: MinScore = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    stop: Stop = None,
     engine: Annotated[
         str | None,
         typer.Option("--engine", help="Inference engine; absent: the best one here. `ray`: as --on ray."),

@@ -1,8 +1,6 @@
-"""Where a camera's pictures come from, written so that it may be shown: without its credentials.
+"""Addresses: what may be shown of one, and whether only this machine reaches it. Opens nothing."""
 
-Opens nothing and checks nothing.
-"""
-
+import ipaddress
 import re
 
 # Greedy up to the last "@": a password may hold "@", "/" or "#" that nobody percent-encoded.
@@ -22,3 +20,13 @@ def redact(text: str) -> str:
         The text with `***` in their place.
     """
     return _SECRET_PARAMETER.sub(r"\1***", _USER.sub(r"\1***@", text))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address or name; IPv6 with its brackets or without."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -111,7 +111,7 @@ class SinkStatus:
     waiting: int = 0
     dropped: int = 0
     trouble: str = ""
-    what: Literal["events", "pictures"] = "events"
+    what: Literal["events", "pictures", "recordings"] = "events"
     """What it counts."""
 
 

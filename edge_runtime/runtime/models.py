@@ -3,6 +3,7 @@
 Runs none of them but once, to warm up.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from edge_runtime.bundle import ModelBundle
 from edge_runtime.contract.device import DeviceProfile
 from edge_runtime.contract.errors import EdgeRuntimeError
 from edge_runtime.contract.task import ClassificationSpec, DetectionSpec, GenerationSpec, TaskSpec
-from edge_runtime.engines.base import EngineOptions, Session
+from edge_runtime.engines.base import Session
 from edge_runtime.engines.select import Choice
 from edge_runtime.local_model import (
     LocalModel,
@@ -22,7 +23,7 @@ from edge_runtime.local_model import (
 from edge_runtime.predict import ValuePredictor
 from edge_runtime.routing.local import Local, Opened, Predicts, not_here
 from edge_runtime.runtime.bundles import Bundles
-from edge_runtime.settings import ModelSettings
+from edge_runtime.settings import AgentSettings, ModelSettings
 from edge_runtime.tasks.make import make_task
 from edge_runtime.tasks.sample_input import sample_input
 
@@ -69,7 +70,7 @@ def open_local(
         plan = plan_local(model, bundles.open(model), profile, left_bytes)
         if plan.choice is None:
             return Local(name, None, needs_bytes=plan.needs_bytes, budget_bytes=left_bytes, workers=workers)
-        opened = _open(plan.bundle, plan.choices, plan.choice, model, workers)
+        opened = _open(plan, plan.choice, model, profile, workers)
     except EdgeRuntimeError as error:
         return not_here(name, error)
     return Local(name, opened, needs_bytes=opened.peak_bytes, budget_bytes=left_bytes, workers=workers)
@@ -142,17 +143,23 @@ class _Borrowed:
         """Leave it open."""
 
 
+def workers_of(settings: AgentSettings, profile: DeviceProfile) -> int:
+    """Give the number of inferences at the same time: as said, as measured here, or one a core."""
+    if settings.workers != "auto":
+        return settings.workers
+    said = any("threads" in model.engine.model_fields_set for model in settings.models.values())
+    if profile.tuned and not said:
+        return max(tuned.workers for tuned in profile.tuned)
+    threads = max(model.engine.threads for model in settings.models.values())
+    return max(1, (os.cpu_count() or 1) // threads)
+
+
 def _open(
-    bundle: ModelBundle, choices: tuple[Choice, ...], choice: Choice, model: ModelSettings, workers: int
+    plan: LocalPlan, choice: Choice, model: ModelSettings, profile: DeviceProfile, workers: int
 ) -> Opened:
-    wanted = model.engine
-    options = EngineOptions(
-        threads=wanted.threads,
-        providers=wanted.providers,
-        allow_fallback=wanted.allow_fallback,
-        callers=workers,
-    )
-    found = open_any_choice(bundle, choices, choice, options, min_score=model.min_score)
+    bundle, manifest = plan.bundle, plan.bundle.manifest
+    options = model.engine.options(profile.tuned_for(manifest.name, manifest.version), callers=workers)
+    found = open_any_choice(bundle, plan.choices, choice, options, min_score=model.min_score)
     predictor: Any = found.predictor
     try:
         if isinstance(found.spec, DetectionSpec | ClassificationSpec) and model.labels:

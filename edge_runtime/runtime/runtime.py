@@ -4,7 +4,6 @@ The composition root of requests. Decides nothing about routes and serves no HTT
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
@@ -39,7 +38,7 @@ from edge_runtime.runtime.asked import Asked, ask
 from edge_runtime.runtime.bundles import bundles_of
 from edge_runtime.runtime.cloud import Cloud, CloudStatus
 from edge_runtime.runtime.late import LateAnswer
-from edge_runtime.runtime.models import open_local, share_local
+from edge_runtime.runtime.models import open_local, share_local, workers_of
 from edge_runtime.runtime.policies import policy_of
 from edge_runtime.settings import AgentSettings, ModelSettings, load_settings
 
@@ -88,7 +87,7 @@ class Runtime:
     ) -> None:
         self.settings = settings if isinstance(settings, AgentSettings) else load_settings(Path(settings))
         self._profile = this_device(self.settings.profile)
-        self._workers = _workers(self.settings)
+        self._workers = workers_of(self.settings, self._profile)
         self._bundles = bundles_of(self.settings)
         self._local: dict[str, Local] = {}
         self._redaction = redaction
@@ -371,10 +370,3 @@ def _local_only(policies: Mapping[str, tuple[Policy, ThresholdFile | None]]) -> 
 
 def _cloud_name(name: str, model: ModelSettings) -> str:
     return model.route.cloud_model or name
-
-
-def _workers(settings: AgentSettings) -> int:
-    if settings.workers != "auto":
-        return settings.workers
-    threads = max(model.engine.threads for model in settings.models.values())
-    return max(1, (os.cpu_count() or 1) // threads)

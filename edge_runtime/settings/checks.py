@@ -107,7 +107,7 @@ def _shared_folders(settings: AgentSettings) -> Iterator[Problem]:
 
 def blurs(settings: AgentSettings) -> frozenset[Blur]:
     """Give every way in which pictures of this store are blurred."""
-    own = (getattr(sink, "blur", None) for sink in settings.sinks)
+    own = (getattr(shown, "blur", None) for shown in (*settings.sinks, settings.page))
     return frozenset({settings.privacy.blur, *(blur for blur in own if blur is not None)})
 
 

@@ -12,6 +12,7 @@ from edge_runtime.bundle import shipped_bundle
 from edge_runtime.contract.bundle import Name
 from edge_runtime.contract.device import Tuned
 from edge_runtime.contract.task import TaskSpec
+from edge_runtime.engines.base import EngineOptions
 from edge_runtime.settings.base import Fraction, Labels, OwnPath, Settings, beside_the_file, refuse
 from edge_runtime.settings.camera import CameraSettings
 from edge_runtime.settings.counts import CountsSettings
@@ -47,9 +48,20 @@ class EngineSettings(Settings):
         default=False, description="use the CPU when none of the providers runs, instead of refusing to start"
     )
 
-    def threads_for(self, tuned: Tuned | None) -> int:
-        """Give the threads of one inference: these, or where none are said, what was measured here."""
-        return self.threads if tuned is None or "threads" in self.model_fields_set else tuned.threads
+    def options(self, tuned: Tuned | None, *, callers: int = 1) -> EngineOptions:
+        """Say how a model is opened.
+
+        Args:
+            tuned: How it runs best here; its threads count where the settings say none. None: not measured.
+            callers: Threads that will use it at the same time.
+        """
+        said = tuned is None or "threads" in self.model_fields_set
+        return EngineOptions(
+            threads=self.threads if said or tuned is None else tuned.threads,
+            providers=self.providers,
+            allow_fallback=self.allow_fallback,
+            callers=callers,
+        )
 
 
 class ModelSettings(Settings):

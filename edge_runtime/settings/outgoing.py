@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.settings.base import OwnPath, Settings, refuse
 from edge_runtime.settings.recordings import Kinds
-from edge_runtime.settings.requests import is_loopback
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = ("host", "content-length", "content-type", "connection", "transfer-encoding", "x-edge-")
@@ -25,11 +25,6 @@ class _OutgoingSettings(Settings):
     queue_max_bytes: int = Field(
         default=256 * 2**20, ge=2**16, description="events kept on disk at most while the server is away"
     )
-
-    @property
-    def place(self) -> tuple[str, ...]:
-        """Where events go; two sinks of one place would share what they owe."""
-        raise NotImplementedError
 
 
 def _url(url: SecretStr) -> SecretStr:

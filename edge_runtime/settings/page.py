@@ -4,9 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.settings.base import Settings, refuse
 from edge_runtime.settings.privacy import OwnBlur
-from edge_runtime.settings.requests import is_loopback
 
 
 class PageSettings(Settings):

@@ -3,13 +3,12 @@
 Holds and validates values. Decides no route (`edge_runtime.routing` does) and opens no connection.
 """
 
-import ipaddress
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from edge_runtime.contract.address import redact
+from edge_runtime.contract.address import is_loopback, redact
 from edge_runtime.contract.bundle import Name
 from edge_runtime.contract.route import DataClass
 from edge_runtime.settings.base import Fraction, OwnPath, Seconds, Settings, refuse
@@ -171,13 +170,3 @@ class OutboxSettings(Settings):
     max_age_h: Annotated[float, Field(gt=0)] = Field(
         default=72.0, description="what has waited for so long is dropped"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -123,6 +123,7 @@ class ClipSink:
                 waiting=sum(len(take.events) for take in self._takes),
                 dropped=self._dropped,
                 trouble="; ".join(filter(None, (self._trouble, *streams))),
+                what="recordings",
             )
 
     def find(self, event: str, camera: str, moment: str) -> Path | None:

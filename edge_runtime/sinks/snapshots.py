@@ -144,6 +144,7 @@ class SnapshotSink:
                 waiting=len(self._orders),
                 dropped=self._dropped,
                 trouble=self._trouble,
+                what="recordings",
             )
 
     def find(self, event: str, camera: str, moment: str) -> Path | None:

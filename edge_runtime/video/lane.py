@@ -20,7 +20,9 @@ class Lane:
         self._tracker = Tracker(plan.tracker)
         self._rules = Rules(plan.zones, plan.lines, plan.context, lost_after_s=plan.tracker.max_lost_s)
         self._stage = SecondStage(plan.then)
-        self._last: Frame | None = None
+        self._size: tuple[int, int] | None = None
+        """Height and width of the last frame's picture, which itself is let go; None: there was none."""
+        self._times = 0, 0
         self.occupied = False
         """Whether the last frame had tracked objects; read by the camera's thread."""
 
@@ -38,7 +40,7 @@ class Lane:
         events = self._rules.update(
             tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
         )
-        self._last = frame
+        self._times = frame.pts_ns, frame.time_ns
         self.occupied = len(tracks) > 0
         return Scene(
             frame, tracks, self._rules.occupancy, self._rules.crossings, events, detections, attributes
@@ -51,21 +53,18 @@ class Lane:
         if tracks is None:
             return ()
         picture = frame.picture
-        self._last = frame
+        self._times = frame.pts_ns, frame.time_ns
         return self._rules.update(
             tracks, height=picture.height, width=picture.width, pts_ns=frame.pts_ns, time_ns=frame.time_ns
         )
 
     def _fit(self, frame: Frame) -> None:
         """Go on with the same objects when the camera changes its resolution."""
-        if self._last is None:
-            return
-        old, new = self._last.picture, frame.picture
-        if (old.height, old.width) != (new.height, new.width):
-            self._tracker.rescale(new.width / old.width, new.height / old.height)
+        old, new = self._size, (frame.picture.height, frame.picture.width)
+        self._size = new
+        if old is not None and old != new:
+            self._tracker.rescale(new[1] / old[1], new[0] / old[0])
 
     def finish(self) -> tuple[Event, ...]:
         """Close the stays that are open when the stream is over."""
-        if self._last is None:
-            return ()
-        return self._rules.finish(self._last.pts_ns, self._last.time_ns)
+        return () if self._size is None else self._rules.finish(*self._times)

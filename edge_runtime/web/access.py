@@ -5,11 +5,11 @@ address: by a name of its own that resolves to it (DNS rebinding), or from its o
 """
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from edge_runtime.contract.address import is_loopback
 from edge_runtime.contract.errors import ConfigError, RefusedError, UnauthorizedError
 from edge_runtime.protocol.headers import Metadata
 
@@ -84,16 +84,6 @@ def access_for(host: str, token: str) -> Access:
             do="Set door.token, or listen on 127.0.0.1",
         )
     return Access(token)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address or name."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _name(host: str) -> str:

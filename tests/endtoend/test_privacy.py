@@ -27,6 +27,13 @@ sinks:
   - {{type: video, folder: open, blur: nothing}}
 """
 
+FACES = """
+kind: detection
+labels: [face]
+input: {layout: nhwc}
+head: {format: ssd}
+"""
+
 
 def write(folder: Path, *, blur: str, label: str = "person", camera: str = "") -> Path:
     path = folder / "store.yaml"
@@ -91,3 +98,22 @@ def test_the_audit_says_by_which_policy_the_agent_ran(tmp_path: Path) -> None:
     (started,) = agent.audit.trail.newest()
     assert (started["act"], started["who"], started["blur"]) == ("started", "agent", "heads")
     assert [sink["blur"] for sink in started["sinks"]] == ["heads", "nothing"]
+
+
+def test_where_faces_cannot_be_found_no_picture_is_kept_and_all_else_goes_on(tmp_path: Path) -> None:
+    store = write(tmp_path, blur="faces")
+    text = store.read_text("utf-8").replace("blur: faces}", "blur: faces, faces: faces}")
+    faces = "  faces: {file: faces.onnx, task: faces.yaml}\n"
+    store.write_text(text.replace("cameras:\n", f"{faces}cameras:\n", 1), "utf-8")
+    (tmp_path / "faces.onnx").write_bytes(b"no model")
+    (tmp_path / "faces.yaml").write_text(FACES, "utf-8")
+    watch(store)
+    assert not (tmp_path / "as-the-store-says").exists(), "a picture in which faces may be seen"
+    assert pictures(tmp_path / "open/door.mp4"), "a sink that hides nothing has its pictures all the same"
+
+
+def test_the_pages_own_way_of_hiding_is_checked_too(tmp_path: Path) -> None:
+    store = write(tmp_path, blur="nothing")
+    store.write_text(store.read_text("utf-8") + "page: {blur: faces, port: 0}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"(?s)privacy.faces.*no model finds them"):
+        load_settings(store)

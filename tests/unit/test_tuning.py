@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from device_profiles.loader import load_profile
-from edge_runtime.agent.opening import workers_of
 from edge_runtime.cli.app import app
 from edge_runtime.contract.device import Tuned
 from edge_runtime.contract.errors import InputError
 from edge_runtime.engines.select import Choice
 from edge_runtime.engines.tuning import ALIKE, Way, best, splits, tuned_first
 from edge_runtime.local_model import choices_here, find_bundle
+from edge_runtime.runtime.models import workers_of
 from edge_runtime.settings import EngineSettings, load_settings
 
 
@@ -93,9 +93,9 @@ def test_what_was_measured_here_comes_first_unless_it_cannot_run() -> None:
 
 
 def test_threads_that_are_said_count_more_than_those_measured() -> None:
-    assert EngineSettings().threads_for(None) == 1
-    assert EngineSettings().threads_for(tuned()) == 2
-    assert EngineSettings(threads=1).threads_for(tuned()) == 1
+    assert EngineSettings().options(None).threads == 1
+    assert EngineSettings().options(tuned()).threads == 2
+    assert EngineSettings(threads=1).options(tuned()).threads == 1
 
 
 def test_bench_tune_writes_a_profile_that_a_store_runs_by(tmp_path: Path) -> None:
