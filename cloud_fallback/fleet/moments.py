@@ -1,8 +1,9 @@
 """Moments: RFC 3339 text in JSON, seconds since 1970 in the database. Pure: reads no clock."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from edge_runtime.contract.errors import InputError
+from edge_runtime.fleet.times import rfc3339
 
 
 def text(at_s: float) -> str:
@@ -14,7 +15,7 @@ def text(at_s: float) -> str:
     Returns:
         RFC 3339 with milliseconds and `Z`.
     """
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(at_s)
 
 
 def maybe(at_s: float | None) -> str | None:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +102,7 @@ class Agent:
             self._models = CameraModels(self._profile, self._bundles, workers_of(settings, self._profile))
             opened.callback(self._models.close)
             self._models.open_all(settings, self._caution)
-            self.audit = AgentAudit(settings)
+            self.audit = opened.enter_context(closing(AgentAudit(settings)))
             self._outlets = Outlets(settings, partial(self._models.detect, settings.privacy.faces))
             opened.callback(self._outlets.close)
             self._runtime = VideoRuntime(
@@ -191,7 +191,6 @@ class Agent:
                 self._ease()
                 status = self.status()
                 self._outlets.report(status)
-                self.audit.look(status)
                 if on_status is not None:
                     on_status(status)
                 stop.wait(LOOK_EVERY_S)
@@ -343,7 +342,6 @@ class Agent:
         }
         with self._opened:
             self._outlets.finish(self.status(), facts)
-            self.audit.look(self.status(), last=True)
             return self.status()
 
     def status(self) -> AgentStatus:

@@ -1,22 +1,18 @@
-"""AgentAudit: what the agent itself writes into the audit: the policy it runs by, what left for the cloud.
+"""AgentAudit: what the agent itself writes into the audit: the policy that it runs by.
 
 A device must not stop for its audit: where an entry of the agent's own cannot be written, the log says so.
 """
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from edge_runtime.agent.policy import policy_of
 from edge_runtime.contract.errors import StorageError
-from edge_runtime.contract.status import AgentStatus
 from edge_runtime.settings import AgentSettings
 from edge_runtime.sinks.audit import Act, Audit
 
 log = logging.getLogger(__name__)
-
-ASKED_EVERY_S = 3600.0
 
 
 class AgentAudit:
@@ -29,8 +25,6 @@ class AgentAudit:
     def __init__(self, settings: AgentSettings) -> None:
         self.trail = Audit(settings.state_dir)
         self._policy = policy_of(settings)
-        self._asked = 0
-        self._asked_s = time.monotonic()
         self._note(Act.STARTED, self._policy)
 
     def policy(self) -> Mapping[str, Any]:
@@ -44,15 +38,9 @@ class AgentAudit:
             self._policy = policy
             self._note(Act.POLICY_CHANGED, policy)
 
-    def look(self, status: AgentStatus, *, last: bool = False) -> None:
-        """Write down, once an hour and at the end, how many requests the cloud answered."""
-        if not last and time.monotonic() - self._asked_s < ASKED_EVERY_S:
-            return
-        self._asked_s = time.monotonic()
-        asked = 0 if status.requests is None else status.requests.answered.get("cloud", 0)
-        if asked > self._asked:
-            self._note(Act.ASKED_CLOUD, {"requests": asked - self._asked})
-            self._asked = asked
+    def close(self) -> None:
+        """Close the file."""
+        self.trail.close()
 
     def _note(self, act: Act, facts: Mapping[str, Any]) -> None:
         try:

@@ -1,5 +1,6 @@
 """What an agent opens, and what it needs to know, before anything runs. Keeps nothing."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from edge_runtime.agent.outlets import Outlets
 from edge_runtime.agent.running import Member, Running
 from edge_runtime.contract.errors import ConfigError
-from edge_runtime.contract.event import CameraStateChanged, event_id
+from edge_runtime.contract.event import CameraStateChanged, event_id, iso_time
 from edge_runtime.local_model import LocalModel
 from edge_runtime.settings import AgentSettings, FleetSettings
 
@@ -39,7 +40,7 @@ def failed_camera(site: str, camera: str, epoch: str, reason: str) -> CameraStat
         id=event_id(site, camera, epoch, "camera_state", "failed", 0),
         site=site,
         camera=camera,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        time=iso_time(time.time_ns()),
         pts_ns=0,
         state="failed",
         reason=reason,

@@ -18,6 +18,7 @@ from edge_runtime.contract.given import GivenAnswer
 from edge_runtime.contract.status import AgentStatus
 from edge_runtime.local_model import LocalModel
 from edge_runtime.protocol.drawing import Drawing
+from edge_runtime.routing.audit_log import departures
 from edge_runtime.settings import AgentSettings
 from edge_runtime.settings.page import PageSettings
 from edge_runtime.sinks.audit import Act
@@ -182,7 +183,9 @@ class StorePage:
                 Events(store, sinks.timeline),
                 Editor(store),
                 *more,
-                AuditPage(agent.audit.trail, agent.audit.policy),
+                AuditPage(
+                    agent.audit.trail, lambda: departures(agent.settings.state_dir), agent.audit.policy
+                ),
             ),
             Sessions(password),
             Access(hosts=hosts),

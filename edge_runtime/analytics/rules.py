@@ -7,7 +7,6 @@ nothing. One `Rules` belongs to one camera and one thread.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal, NamedTuple, TypedDict
 
@@ -25,12 +24,12 @@ from edge_runtime.contract.event import (
     ZoneEntered,
     ZoneLeft,
     event_id,
+    iso_time,
 )
 from edge_runtime.contract.result import Boxes, Tracks
 
 __all__ = ["Line", "RuleContext", "Rules", "Zone", "anchors", "check_labels", "check_layout"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSIDE = 1 - 1e-9
 """Feet cut off by the picture's edge are inside a zone that reaches to the edge."""
 
@@ -312,7 +311,7 @@ class Rules:
             id=event_id(context.site, context.camera, context.epoch, kind, place, track, pts_ns),
             site=context.site,
             camera=context.camera,
-            time=_iso(time_ns),
+            time=iso_time(time_ns),
             pts_ns=pts_ns,
             model=context.model,
             model_version=context.model_version,
@@ -331,8 +330,3 @@ def _subject(sight: _Sight, attributes: Mapping[str, Attribute] | None) -> Subje
         box=(x1, y1, x2, y2),
         attributes=dict(attributes) if attributes else None,
     )
-
-
-def _iso(time_ns: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,6 +5,7 @@ facts about source time: `time` and `pts_ns` come from the stream, never from th
 """
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -12,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from edge_runtime.contract.task import Declared
 
 EVENT_VERSION = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -114,6 +116,19 @@ Event = Annotated[
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 """Reads any event: `EVENTS.validate_json(line)`."""
+
+
+def iso_time(time_ns: int) -> str:
+    """Write a moment as events have it.
+
+    Args:
+        time_ns: Unix time.
+
+    Returns:
+        ISO 8601, UTC, to the millisecond, cut off: `2026-01-05T12:00:00.000Z`.
+    """
+    moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_id(*parts: str | int) -> str:

@@ -1,6 +1,6 @@
 """Times as messages have them. Pure: reads no clock."""
 
-from datetime import UTC, datetime
+from edge_runtime.contract.event import iso_time
 
 
 def rfc3339(now_s: float) -> str:
@@ -12,4 +12,4 @@ def rfc3339(now_s: float) -> str:
     Returns:
         UTC, to the millisecond: `2026-01-05T12:00:00.000Z`.
     """
-    return datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_time(round(now_s * 1e6) * 1000)

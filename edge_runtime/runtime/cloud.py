@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.routing.audit_log import AuditLog
+from edge_runtime.routing.audit_log import FILE, AuditLog
 from edge_runtime.routing.channel import Channel, ChannelOptions
 from edge_runtime.routing.cloud_client import CloudClient
 from edge_runtime.routing.far import Far
@@ -78,7 +78,7 @@ class Cloud:
             )
             self._outbox.open()
             opened.callback(self._outbox.close)
-            self._audit_log = AuditLog(state_dir / "audit.jsonl")
+            self._audit_log = AuditLog(state_dir / FILE)
             opened.callback(self._audit_log.close)
             self.gauge = CloudGauge(
                 probe_every_s=settings.probe_every_s,

@@ -9,11 +9,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from edge_runtime.contract.errors import CameraError, EdgeRuntimeError
-from edge_runtime.contract.event import CameraStateChanged, Event, event_id
+from edge_runtime.contract.event import CameraStateChanged, Event, event_id, iso_time
 from edge_runtime.contract.frame import Frame
 from edge_runtime.contract.status import CameraState, DropCause
 from edge_runtime.video.backoff import backoff_s
@@ -306,7 +305,6 @@ class Camera:
         self._changes += 1
         context, stamp = self._plan.context, self._stamp
         now_ns = time.time_ns() if self._plan.source.live else stamp.time_ns
-        when = datetime.fromtimestamp(now_ns / 1e9, UTC)
         self._tell(
             (
                 CameraStateChanged(
@@ -315,7 +313,7 @@ class Camera:
                     ),
                     site=context.site,
                     camera=context.camera,
-                    time=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    time=iso_time(now_ns),
                     pts_ns=stamp.pts_ns,
                     state=state.value,
                     reason=reason,

@@ -6,14 +6,13 @@ Makes the thumbnail; judges nothing.
 import logging
 import zlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.analytics.rules import RuleContext
-from edge_runtime.contract.event import CameraHealthChanged, Event, event_id
+from edge_runtime.contract.event import CameraHealthChanged, Event, event_id, iso_time
 from edge_runtime.contract.frame import Picture
 from edge_runtime.contract.status import Condition
 from edge_runtime.video.clock import Stamp
@@ -102,11 +101,11 @@ class HealthWatch:
             id=event_id(*parts, self._changes),
             site=context.site,
             camera=context.camera,
-            time=_iso(wall_ns),
+            time=iso_time(wall_ns),
             pts_ns=stamp.pts_ns,
             condition=change.condition.value,
             present=change.present,
-            since=_iso(since_ns),
+            since=iso_time(since_ns),
         )
         self._tell((event,))
 
@@ -117,8 +116,3 @@ def _unmasked(masks: Sequence[Polygon], rows: int, columns: int) -> NDArray[np.b
         corners = np.round(np.array(polygon) * (columns, rows)).astype(np.int32)
         cv2.fillPoly(seen, [corners], (0,))
     return seen.astype(np.bool_)
-
-
-def _iso(time_ns: int) -> str:
-    when = datetime.fromtimestamp(time_ns / 1e9, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -29,14 +29,21 @@ class AuditPage:
 
     Args:
         audit: The list.
+        left: Gives the newest entries of what left for the cloud, the newest first.
         policy: Gives what `policy_of` says of the settings that hold now.
     """
 
     title = "Privacy"
     path = "/privacy"
 
-    def __init__(self, audit: Audit, policy: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        audit: Audit,
+        left: Callable[[], Sequence[Mapping[str, Any]]],
+        policy: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self._audit = audit
+        self._left = left
         self._policy = policy
 
     def ways(self) -> Sequence[Way]:
@@ -59,19 +66,46 @@ class AuditPage:
             "</thead>"
             f"<tbody>{entries}</tbody></table>"
         )
+        left = "".join(_departure(entry) for entry in self._left())
+        if left:
+            body += (
+                "<h2>What left for the cloud</h2><table class=stack><thead><tr><th>Time (UTC)</th>"
+                "<th>Model</th><th>How</th><th>What it held</th><th>Why</th></tr></thead>"
+                f"<tbody>{left}</tbody></table>"
+            )
         return Sheet(body.encode(), title=self.title)
 
     async def entries(self, _: Exchange) -> Reply:
         """Give the policy and the newest entries as JSON."""
-        found = {"policy": dict(self._policy()), "entries": list(self._audit.newest(_SHOWN))}
+        found = {
+            "policy": dict(self._policy()),
+            "entries": list(self._audit.newest(_SHOWN)),
+            "left": list(self._left()),
+        }
         return Reply(json_document.write(found))
+
+
+def _departure(entry: Mapping[str, Any]) -> str:
+    held = f"{', '.join(entry.get('data', ()))} · {entry.get('bytes', 0)} bytes"
+    cells = (
+        ("Time (UTC)", _moment(entry)),
+        ("Model", entry.get("model", "")),
+        ("How", entry.get("how", "")),
+        ("What it held", held),
+        ("Why", entry.get("why", "")),
+    )
+    plain = "".join(f'<td data-label="{label}">{text(cell)}</td>' for label, cell in cells)
+    return f"<tr>{plain}</tr>"
+
+
+def _moment(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("time", ""))[:19].replace("T", " ")
 
 
 def _row(entry: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in entry.items() if key not in {"v", "time", "act", "who"}}
     act = str(entry.get("act", "")).replace("_", " ")
-    moment = str(entry.get("time", ""))[:19].replace("T", " ")
-    cells = (("Time (UTC)", moment), ("What", act), ("By", entry.get("who", "")))
+    cells = (("Time (UTC)", _moment(entry)), ("What", act), ("By", entry.get("who", "")))
     plain = "".join(f'<td class=tight data-label="{label}">{text(cell)}</td>' for label, cell in cells)
     details = "; ".join(f"{text(key.replace('_', ' '))}: {_value(value)}" for key, value in rest.items())
     return f"<tr>{plain}<td data-label=Details>{details or '–'}</td></tr>"
