@@ -18,6 +18,7 @@ class KillerCamera:
 
     def __init__(self, victim: Callable[[], int]) -> None:
         self._victim = victim
+        self._clients: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/video"
 
@@ -30,6 +31,8 @@ class KillerCamera:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for client in self._clients:
+            client.close()
 
     def _accept(self) -> None:
         while True:
@@ -37,6 +40,7 @@ class KillerCamera:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with client:
-                client.recv(4096)
-                os.kill(self._victim(), signal.SIGSEGV)
+            # It stays open: an end of the stream that is read before the signal comes is no deadly picture.
+            self._clients.append(client)
+            client.recv(4096)
+            os.kill(self._victim(), signal.SIGSEGV)
